@@ -1,0 +1,319 @@
+"""The main flow: from a source's scenes to finished shards. Read this first; there is no engine in it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache, partial
+from itertools import islice
+from typing import Annotated, Any, Literal
+
+import orjson
+from pydantic import Field
+
+from vlm3data import labels, registry, shards
+from vlm3data.config import Config
+from vlm3data.contracts import Source, Task
+from vlm3data.geometry.warp import unify_image
+from vlm3data.images import decode_rgb, encode_jpeg
+from vlm3data.keys import key_for_frame
+from vlm3data.randomness import rng_for
+from vlm3data.shards import ShardTally
+from vlm3data.storage import open_store
+from vlm3data.types import DepthKind, Drop, Frame, Question, Sample, SceneRef, SourceFacts, UserError, View
+
+FORMAT = 1
+"""Raised when the same config begins to give other bytes, so that old shards are not continued."""
+
+
+class BuildConfig(Config):
+    """Everything that shapes a dataset, and nothing that does not but `root` and `max_drop_rate`."""
+
+    source: str
+    root: str = ""
+    split: str | None = None
+    options: dict[str, Any] = {}
+    """The source's own options."""
+    tasks: dict[str, dict[str, Any]] = {"depth": {}}
+    """Task names and their options."""
+    focal_px: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1000.0
+    focal_mode: Literal["uniform", "square"] = "uniform"
+    align: Literal["crop", "pad", "none"] = "crop"
+    label_depth: DepthKind = "z"
+    """The kind of depth that labels are written in, whatever the source stores."""
+    published: bool = False
+    """Move pixels by the released int(u * s) rather than to the pixel that holds their centre."""
+    seed: int = 0
+    limit: Annotated[int, Field(gt=0)] | None = None
+    shard_size: Annotated[int, Field(gt=0)] = 1000
+    jpeg_quality: Annotated[int, Field(ge=1, le=100)] = 95
+    max_drop_rate: Annotated[float, Field(ge=0, le=1)] = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class ShardJob:
+    """One shard to be written: a pure description that can travel to any process."""
+
+    name: str
+    config: BuildConfig
+    scenes: tuple[tuple[SceneRef, int], ...]
+    """Scenes, each with how many of its frames to take."""
+    digest: str
+    """Of the config and these scenes: a manifest with another one belongs to another build."""
+
+    @property
+    def candidates(self) -> int:
+        """Return how many samples there will be if none is dropped."""
+        return sum(take for _, take in self.scenes)
+
+
+def build(
+    config: BuildConfig,
+    out: str,
+    *,
+    engine: str = "local",
+    workers: int | None = None,
+    ray_address: str | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Any]:
+    """Build the dataset at `out` and return its `dataset.json`; shards that are there are not built again.
+
+    `progress` is told how many of how many candidate samples are done. Raises UserError where `out` holds
+    another build's shards, or where more than `max_drop_rate` of the samples or of the labels were dropped.
+    """
+    run = registry.load("engine", engine)
+    jobs = plan(config)
+    fs, directory = open_store(out)
+    fs.makedirs(directory, exist_ok=True)
+    manifests = shards.committed(fs, directory)
+    _refuse_other_builds(manifests, jobs, out)
+    todo = [job for job in jobs if job.name not in manifests]
+    candidates = sum(job.candidates for job in jobs)
+    done = candidates - sum(job.candidates for job in todo)
+    _check_budget(config, manifests.values(), candidates)
+    progress(done, candidates)
+    for job, manifest in run(partial(build_shard, out), todo, workers=workers, address=ray_address):
+        manifests[job.name] = manifest
+        done += job.candidates
+        progress(done, candidates)
+        _check_budget(config, manifests.values(), candidates)
+    ordered = [manifests[job.name] for job in jobs]
+    if not any(manifest["samples"] for manifest in ordered):
+        raise UserError(f"no sample is left: {_reasons(_total(ordered)) or 'the source has none'}")
+    return shards.write_index(fs, directory, ordered, _about(config, ordered))
+
+
+def build_shard(out: str, job: ShardJob) -> dict[str, Any]:
+    """Write one shard and return its manifest: the unit of work of every engine, safe to repeat."""
+    fs, directory = open_store(out)
+    tally = ShardTally()
+    return shards.write_shard(fs, directory, job.name, _samples_of(job, tally), tally, job.digest)
+
+
+def samples(config: BuildConfig) -> Iterator[Sample]:
+    """Yield the very samples that `build` would write, in order, without writing them."""
+    for job in plan(config):
+        yield from _samples_of(job, ShardTally())
+
+
+def plan(config: BuildConfig) -> list[ShardJob]:
+    """Return the jobs of a build: whole scenes, in the source's order, about `shard_size` candidates each."""
+    source, tasks = open_source(config), open_tasks(config)
+    if config.split is not None and config.split not in source.facts.splits:
+        known = ", ".join(source.facts.splits)
+        raise UserError(f"--split {config.split}: {config.source} has no such split; known: {known}")
+    digest = _digest(_about_config(config, tasks))
+    groups: list[list[tuple[SceneRef, int]]] = [[]]
+    left = config.limit
+    for scene in source.scenes(config.split):
+        take = scene.num_frames if left is None else min(scene.num_frames, left)
+        if groups[-1] and sum(count for _, count in groups[-1]) + take > config.shard_size:
+            groups.append([])
+        groups[-1].append((scene, take))
+        left = None if left is None else left - take
+        if left == 0:
+            break
+    if not groups[0]:
+        raise UserError(f"--root {config.root}: there is nothing to build in it")
+    return [
+        ShardJob(
+            f"shard-{number:06d}", config, tuple(group), _digest([digest, [(s.scene, take) for s, take in group]])
+        )
+        for number, group in enumerate(groups)
+    ]
+
+
+def open_source(config: BuildConfig) -> Source:
+    """Return the source, opened once per process: some read large tables."""
+    return _open_source(config.source, config.root, orjson.dumps(config.options).decode(), config.seed)
+
+
+def open_tasks(config: BuildConfig) -> list[Task]:
+    """Return the tasks in a fixed order."""
+    opened = []
+    for name, options in sorted(config.tasks.items()):
+        task = registry.load("task", name)
+        opened.append(task(task.Options.check(options, where=f"task {name}")))
+    return opened
+
+
+@lru_cache(maxsize=4)
+def _open_source(name: str, root: str, options: str, seed: int) -> Source:
+    source = registry.load("source", name)
+    return source(root, source.Options.check(orjson.loads(options), where=f"source {name}"), seed)
+
+
+def _samples_of(job: ShardJob, tally: ShardTally) -> Iterator[Sample]:
+    config, source, tasks = job.config, open_source(job.config), open_tasks(job.config)
+    for scene, take in job.scenes:
+        missing = take
+        for frame in islice(source.frames(scene), take):
+            missing -= 1
+            try:
+                view = unify(frame, config, source.facts, tally)
+                sample = ask(view, frame, scene, config, source.facts, tasks)
+            except Drop as drop:
+                tally.drops[drop.reason] += 1
+            except Exception as error:
+                error.add_note(f"in {config.source}, scene {scene.scene}, frame {frame.key}")
+                raise
+            else:
+                yield sample
+        if missing:
+            tally.drops["frame_missing"] += missing
+
+
+def unify(frame: Frame, config: BuildConfig, facts: SourceFacts, tally: ShardTally) -> View:
+    """Return the frame as the model will see it: one focal length, aligned, sound labels moved along."""
+    if frame.camera is None:
+        frame.image()  # a frame that could not be read says here what is wrong with it
+        raise Drop("no_intrinsics")
+    source_camera = frame.camera
+    pixels = frame.image()
+    if isinstance(pixels, bytes):
+        pixels = decode_rgb(pixels, (source_camera.width_px, source_camera.height_px))
+    image, camera, scale, crop_xy_px = unify_image(
+        pixels, source_camera, config.focal_px, config.focal_mode, config.align
+    )
+    points = frame.points
+    if points is None and frame.depth_m is not None:
+        points = labels.sample_dense(frame.depth_m(), rng_for(config.seed, "labels", frame.key))
+    if points is not None:
+        points = labels.sound(points, source_camera, facts.depth_range_m, tally.label_drops)
+        points = labels.of_kind(points, source_camera, facts.depth_kind, config.label_depth)
+        points = labels.moved(
+            points, source_camera, camera, scale, crop_xy_px, tally.label_cuts, config.published
+        )
+        tally.labels["kept"] += len(points.depth_m)
+    return View(
+        frame=frame.key,
+        image=image,
+        camera=camera,
+        source_camera=source_camera,
+        scale=scale,
+        crop_xy_px=crop_xy_px,
+        points=points,
+        world_from_cam=frame.world_from_cam,
+    )
+
+
+def ask(
+    view: View, frame: Frame, scene: SceneRef, config: BuildConfig, facts: SourceFacts, tasks: Sequence[Task]
+) -> Sample:
+    """Return the sample of one view: every task's questions, and the record that the shard's JSON holds."""
+    questions: list[Question] = []
+    drops: list[Drop] = []
+    for task in tasks:
+        try:
+            rng = rng_for(config.seed, "ask", task.name, frame.key)
+            questions += task.ask([view], facts, config.label_depth, rng)
+        except Drop as drop:
+            drops.append(drop)
+    if not questions:
+        raise drops[0]
+    key = key_for_frame(frame.key)
+    record = {
+        "key": key,
+        "source": facts.name,
+        "scene": frame.scene,
+        "frames": [frame.key],
+        "split": scene.split,
+        "licence": facts.licence,
+        "metric": facts.metric,
+        "views": [_view_record(view)],
+        "questions": [asdict(question) for question in questions],
+    }
+    image = encode_jpeg(view.image, config.jpeg_quality)
+    return Sample(key=key, images=(image,), record_json=orjson.dumps(record))
+
+
+def _view_record(view: View) -> dict[str, Any]:
+    return {
+        "frame": view.frame,
+        "source_camera": asdict(view.source_camera),
+        "camera": asdict(view.camera),
+        "scale": list(view.scale),
+        "crop_xy_px": list(view.crop_xy_px),
+    }
+
+
+def _about_config(config: BuildConfig, tasks: Iterable[Task]) -> dict[str, Any]:
+    """Return what shapes the bytes: not where the source lies, nor which drop rate is tolerated."""
+    shaping = config.model_dump(exclude={"root", "max_drop_rate", "tasks"})
+    return {"format": FORMAT} | shaping | {"tasks": {task.name: dict(task.about()) for task in tasks}}
+
+
+def _about(config: BuildConfig, manifests: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    shaping = _about_config(config, open_tasks(config))
+    facts = asdict(open_source(config).facts)
+    return {"config": shaping, "digest": _digest(shaping), "facts": facts} | _total(manifests)
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+
+
+def _total(manifests: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Return the sums of what the shards dropped, cut and kept."""
+    drops, kept, cut, dropped = Counter[str](), 0, Counter[str](), Counter[str]()
+    for manifest in manifests:
+        drops.update(manifest["drops"])
+        kept += manifest["labels"]["kept"]
+        cut.update(manifest["labels"]["cut"])
+        dropped.update(manifest["labels"]["dropped"])
+    return {
+        "drops": dict(sorted(drops.items())),
+        "labels": {"kept": kept, "cut": dict(sorted(cut.items())), "dropped": dict(sorted(dropped.items()))},
+    }
+
+
+def _reasons(total: dict[str, Any]) -> str:
+    counts = total["drops"] | total["labels"]["dropped"]
+    return ", ".join(f"{reason} {count}" for reason, count in counts.items())
+
+
+def _check_budget(config: BuildConfig, manifests: Iterable[dict[str, Any]], candidates: int) -> None:
+    """Fail as soon as more is dropped than the whole build may drop."""
+    total = _total(manifests)
+    labels_seen = total["labels"]["kept"] + sum((total["labels"]["cut"] | total["labels"]["dropped"]).values())
+    for what, dropped, of in (
+        ("samples", sum(total["drops"].values()), candidates),
+        ("labels", sum(total["labels"]["dropped"].values()), labels_seen),
+    ):
+        if dropped > config.max_drop_rate * of:
+            raise UserError(
+                f"dropped {dropped} of {of} {what} ({_reasons(total)}), more than max_drop_rate "
+                f"{config.max_drop_rate:g} allows; mend the source, or raise --max-drop-rate"
+            )
+
+
+def _refuse_other_builds(manifests: dict[str, dict[str, Any]], jobs: Sequence[ShardJob], out: str) -> None:
+    digests = {job.name: job.digest for job in jobs}
+    for name, manifest in manifests.items():
+        if digests.get(name) != manifest["config"]:
+            raise UserError(
+                f"{out} holds {name} of another build (other source, scenes or settings): nothing was changed; "
+                "choose another --out, or delete that directory first"
+            )

@@ -1,0 +1,276 @@
+"""The command `vlm3data`. Nothing heavy is imported until a command runs, so that help is instant."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from cyclopts import App, Parameter
+
+from vlm3data import __version__
+from vlm3data.command import UsageError, run_app
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+app = App(
+    name="vlm3data",
+    version=__version__,
+    help="Turn 3D datasets into focal-unified shards of images with text questions, and mix them.",
+)
+mix = App(name="mix", help="Look at mixtures: which datasets in which shares.")
+app.command(mix)
+
+Json = Annotated[bool, Parameter(negative=())]
+
+
+@app.command
+def build(
+    source: str,
+    *,
+    out: str,
+    root: str = "",
+    split: str | None = None,
+    tasks: str = "depth",
+    focal: float = 1000.0,
+    focal_mode: Literal["uniform", "square"] = "uniform",
+    align: Literal["crop", "pad", "none"] = "crop",
+    label_depth: Literal["z", "euclidean"] = "z",
+    published: Annotated[bool, Parameter(negative=())] = False,
+    limit: int | None = None,
+    shard_size: int = 1000,
+    seed: int = 0,
+    jpeg_quality: int = 95,
+    max_drop_rate: float = 0.05,
+    engine: str = "local",
+    workers: int | None = None,
+    ray_address: str | None = None,
+    json: Json = False,
+    **options: str,
+) -> None:
+    """Build shards from a dataset: one focal length, text questions, the numbers behind them.
+
+    Stopped at any moment, the same command goes on where it was. Flags beyond these belong to the source
+    or to a task; `vlm3data sources` lists them.
+
+    Example: vlm3data build jsonl --root data/ibims1 --out out/ibims1
+
+    Parameters
+    ----------
+    source
+        Which kind of dataset lies at --root; `vlm3data sources` lists them.
+    out
+        URL of the directory to write.
+    root
+        URL of the dataset as its owner distributes it.
+    split
+        One of the source's splits; without it everything is built.
+    tasks
+        What to ask, separated by commas.
+    focal
+        The focal length that every image is resized to, in pixels.
+    focal_mode
+        One scale for both axes, or one per axis so that fx = fy.
+    align
+        How sizes become multiples of 32: crop (centred), pad, or none.
+    label_depth
+        The kind of depth that labels are written in, whatever the source stores.
+    published
+        Move pixels by the released rule int(u * s).
+    limit
+        Build at most this many samples.
+    shard_size
+        Samples per shard, about.
+    seed
+        Of the choice of pixels and wordings (and of the scenes, where the source makes them).
+    jpeg_quality
+        Of the stored images, 4:2:0.
+    max_drop_rate
+        Fail if more than this part of the samples, or of the labels, had to be dropped.
+    engine
+        local (processes on this machine) or ray.
+    workers
+        Processes; by default one per core.
+    ray_address
+        Join this Ray cluster instead of starting one.
+    json
+        Print the finished dataset.json instead of a summary.
+    """
+    from vlm3data.build import BuildConfig
+    from vlm3data.build import build as build_dataset
+
+    names = _known_names("task", tasks.split(","))
+    _known_names("engine", [engine])
+    source_options, task_options = _assign_options(*_known_names("source", [source]), names, options)
+    config = BuildConfig.check(
+        {
+            "source": source,
+            "root": root,
+            "split": split,
+            "options": source_options,
+            "tasks": task_options,
+            "focal_px": focal,
+            "focal_mode": focal_mode,
+            "align": align,
+            "label_depth": label_depth,
+            "published": published,
+            "limit": limit,
+            "shard_size": shard_size,
+            "seed": seed,
+            "jpeg_quality": jpeg_quality,
+            "max_drop_rate": max_drop_rate,
+        },
+        where="vlm3data build",
+    )
+    with _progress("building") as progress:
+        dataset = build_dataset(
+            config, out, engine=engine, workers=workers, ray_address=ray_address, progress=progress
+        )
+    if json:
+        _print_json(dataset)
+        return
+    from vlm3data.report.tables import print_build
+
+    print_build(dataset, out)
+
+
+@app.command
+def verify(shards: str, *, json: Json = False) -> int:
+    """Check a finished dataset from the bytes up: hashes, tars, images, every question against its numbers.
+
+    Example: vlm3data verify out/ibims1
+
+    Parameters
+    ----------
+    shards
+        URL of the directory that `vlm3data build` wrote.
+    json
+        Print the findings as JSON.
+    """
+    from dataclasses import asdict
+
+    from vlm3data import shards as shards_module
+    from vlm3data.report.tables import print_findings
+
+    with _progress("verifying") as progress:
+        findings = shards_module.verify(shards, progress)
+    if json:
+        _print_json(asdict(findings))
+    else:
+        print_findings(findings, shards)
+    return 1 if findings.problems else 0
+
+
+@app.command
+def sources(*, json: Json = False) -> None:
+    """List the sources and tasks, with the flags that are their own.
+
+    Example: vlm3data sources
+
+    Parameters
+    ----------
+    json
+        Print the list as JSON.
+    """
+    from vlm3data.report.tables import print_plugins
+
+    listed = {kind: {name: _options_of(kind, name) for name in _names(kind)} for kind in ("source", "task")}
+    if json:
+        _print_json(listed)
+    else:
+        print_plugins(listed)
+
+
+@mix.command
+def show(spec: str, *, samples: int | None = None, json: Json = False) -> None:
+    """Show what a mixture means: per dataset its share, and samples and epochs over a run.
+
+    Example: vlm3data mix show mixtures/demo.yaml --samples 100000
+
+    Parameters
+    ----------
+    spec
+        The mixture's YAML file.
+    samples
+        Length of the run; by default the spec's own `samples`.
+    json
+        Print the rows as JSON.
+    """
+    from vlm3data.mixture import Mixture
+    from vlm3data.report.tables import print_mixture
+
+    mixture = Mixture.load(spec)
+    rows = mixture.plan(samples)
+    if json:
+        _print_json({"mixture": spec, "samples": samples or mixture.samples, "datasets": rows})
+    else:
+        print_mixture(rows, spec, samples or mixture.samples)
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    sys.exit(run_app(app))
+
+
+def _names(kind: str) -> list[str]:
+    from vlm3data import registry
+
+    return registry.names(kind)
+
+
+def _known_names(kind: str, given: list[str]) -> list[str]:
+    """Return `given`; a name that `kind` does not have is a mistake on the command line."""
+    for name in given:
+        if name not in _names(kind):
+            raise UsageError(f"unknown {kind} {name!r}; known: {', '.join(_names(kind))}")
+    return given
+
+
+def _options_of(kind: str, name: str) -> dict[str, Any]:
+    """Return the flags of a plugin: name -> default and what it does."""
+    from vlm3data import registry
+
+    fields = registry.load(kind, name).Options.model_fields
+    return {
+        key: {"default": field.get_default(call_default_factory=True), "help": field.description or ""}
+        for key, field in fields.items()
+    }
+
+
+def _assign_options(
+    source: str, tasks: list[str], options: dict[str, str]
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Hand each extra flag to the source or to every task that has it; nobody's flag is a mistake."""
+    for_source: dict[str, Any] = {}
+    for_tasks: dict[str, dict[str, Any]] = {task: {} for task in tasks}
+    takers = [(_options_of("source", source), for_source)]
+    takers += [(_options_of("task", task), for_tasks[task]) for task in tasks]
+    for flag, value in options.items():
+        key = flag.replace("-", "_")
+        taking = [(known, taken) for known, taken in takers if key in known]
+        if not taking:
+            choices = sorted({f"--{name.replace('_', '-')}" for known, _ in takers for name in known})
+            raise UsageError(f"unknown flag --{flag}; {source} and its tasks know: {', '.join(choices)}")
+        for known, taken in taking:
+            is_list = isinstance(known[key]["default"], tuple)
+            taken[key] = value.split(",") if is_list else value
+    return for_source, for_tasks
+
+
+@contextmanager
+def _progress(title: str) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar with rate and time left, on stderr, while something long runs."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _print_json(value: Any) -> None:
+    import orjson
+
+    print(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS).decode())

@@ -1,0 +1,36 @@
+"""How our commands end: a user's mistake in one line, a bug with its traceback. Shared by both programs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError
+
+from vlm3data.errors import UserError
+
+FAILED, BAD_USAGE, INTERRUPTED = 1, 2, 130
+
+
+class UsageError(UserError):
+    """A command line that cannot be meant: exit code 2, as for a flag that does not exist."""
+
+
+def run_app(app: App, arguments: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit code."""
+    try:
+        result = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+    except CycloptsError as error:
+        return _refuse(f"{error} (see {app.name[0]} --help)", BAD_USAGE)
+    except UsageError as error:
+        return _refuse(str(error), BAD_USAGE)
+    except UserError as error:
+        return _refuse(str(error), FAILED)
+    except KeyboardInterrupt:
+        return _refuse("stopped; the same command again goes on where it was", INTERRUPTED)
+    return result if isinstance(result, int) else 0
+
+
+def _refuse(message: str, code: int) -> int:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return code

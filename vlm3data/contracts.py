@@ -1,0 +1,69 @@
+"""What a source and a task must offer; tests/contracts.py checks it for every plugin."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+
+from vlm3data.config import Config
+from vlm3data.types import Frame, Question, SceneRef, SourceFacts, View
+
+
+class Source(Protocol):
+    """A dataset on disk (or generated), read into our conventions."""
+
+    Options: ClassVar[type[Config]]
+    """What a user may set on the command line for this source alone."""
+    facts: SourceFacts
+
+    def __init__(self, root: str, options: Any, seed: int) -> None: ...
+
+    def scenes(self, split: str | None) -> Iterable[SceneRef]:
+        """List the scenes of `split` (None: everything the root holds), in a stable order, cheaply."""
+        ...
+
+    def frames(self, scene: SceneRef) -> Iterator[Frame]:
+        """Yield the frames of one scene in a stable order, `scene.num_frames` of them.
+
+        A frame that cannot be read raises `Drop` from its `image` or `depth_m`, not from here, so that
+        one bad frame costs one frame.
+        """
+        ...
+
+
+class Task(Protocol):
+    """A question with its answer, parser and metric in one place."""
+
+    name: str
+    num_views: int
+    Options: ClassVar[type[Config]]
+
+    def __init__(self, options: Any) -> None: ...
+
+    def about(self) -> Mapping[str, Any]:
+        """Return what shapes this task's questions (options, digest of the wordings), for the config digest."""
+        ...
+
+    def ask(
+        self, views: Sequence[View], facts: SourceFacts, depth_kind: str, rng: np.random.Generator
+    ) -> list[Question]:
+        """Return the questions that these views support, or raise `Drop`."""
+        ...
+
+    @classmethod
+    def problem_with(cls, question: Question, record: Mapping[str, Any]) -> str | None:
+        """Return what is wrong with a stored question of this task, or None; `record` is its sample's JSON."""
+        ...
+
+    def parse(self, answer: str) -> Any:
+        """Return the prediction that `answer` holds, or None where there is none."""
+        ...
+
+    def score(self, prediction: Any, truth: Mapping[str, Any]) -> dict[str, float]:
+        """Return this task's metrics for one answer; an unparsed one (None) counts as wrong."""
+        ...
+
+
+__all__ = ["Config", "Source", "Task"]

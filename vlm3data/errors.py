@@ -1,0 +1,14 @@
+"""The ways things go wrong that are not bugs; kept apart from `types` so that the command line starts without numpy."""
+
+
+class UserError(Exception):
+    """A mistake a user can mend; its message is one line that says what to do, shown without a traceback."""
+
+
+class Drop(Exception):
+    """Raised where a sample proves unusable; `reason` is a short snake_case name that the manifest counts."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+        self.detail = detail

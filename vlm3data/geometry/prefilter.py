@@ -1,0 +1,67 @@
+"""Which blur before OpenCV's bicubic makes it a proper reduction; the kernels `warp` uses.
+
+OpenCV's bicubic (a = -0.75) looks at 4x4 pixels however much an image shrinks, so it aliases. Pillow
+stretches its bicubic (a = -0.5) by the reduction, which is right but five times slower. A symmetric kernel of
+3 or 5 taps before OpenCV's comes close to Pillow's (over 43 dB on photographs); the taps are a least-squares
+fit.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from vlm3data.types import Float64Array
+
+Complex128Array = npt.NDArray[np.complex128]
+
+_PHASES = 16
+
+
+def area_reduction(scale: float) -> int:
+    """Return by how much to reduce by whole-pixel averages first: the rest is then between 1/3 and 1."""
+    return max(1, round(0.5 / scale))
+
+
+@lru_cache(maxsize=1024)
+def taps(scale: float) -> Float64Array:
+    """Return the kernel, summing to 1, for the image already reduced by `area_reduction(scale)`.
+
+    It is [1] from scale 1 on. For each position of a new pixel between the old ones, the weights that old
+    pixels get from Pillow's filter are fitted by those from average, taps and OpenCV's bicubic together, in
+    the frequency domain and weighted by 1/f, the amplitude spectrum of photographs.
+    """
+    if scale >= 1:
+        return np.ones(1)
+    cell_px = area_reduction(scale)
+    reach = 1 if cell_px == 1 else 2  # a reduced image is small, so that two more taps cost little
+    half = math.ceil(2 / scale) + cell_px * (reach + 3)
+    pixel = np.arange(-half, half + 1)
+    frequency = np.fft.rfftfreq(len(pixel))
+    spectrum = 1 / np.maximum(frequency, 1 / 64)
+    equations: list[Complex128Array] = []
+    wanted: list[Complex128Array] = []
+    for centre_px in (np.arange(_PHASES) + 0.5) / _PHASES * cell_px:
+        pillow = _bicubic((pixel + 0.5 - centre_px) * scale, a=-0.5)
+        cell = np.floor(pixel / cell_px) + 0.5 - centre_px / cell_px
+        untouched = _bicubic(cell, a=-0.75) / cell_px
+        # Each tap adds a pair of shifted copies and takes them from the middle, which keeps the sum at 1.
+        pairs = [
+            (_bicubic(cell - tap, a=-0.75) + _bicubic(cell + tap, a=-0.75)) / cell_px - 2 * untouched
+            for tap in range(1, reach + 1)
+        ]
+        equations.append(spectrum[:, None] * np.fft.rfft(pairs).T)
+        wanted.append(spectrum * np.fft.rfft(pillow / pillow.sum() - untouched))
+    a, b = np.concatenate(equations), np.concatenate(wanted)
+    side = np.linalg.lstsq(np.concatenate([a.real, a.imag]), np.concatenate([b.real, b.imag]))[0]
+    return np.concatenate([side[::-1], [1 - 2 * side.sum()], side])
+
+
+def _bicubic(x: Float64Array, a: float) -> Float64Array:
+    """Keys' cubic convolution kernel."""
+    x = np.abs(x)
+    near = ((a + 2) * x - (a + 3)) * x * x + 1
+    return np.where(x < 1, near, np.where(x < 2, ((a * x - 5 * a) * x + 8 * a) * x - 4 * a, 0.0))

@@ -1,0 +1,58 @@
+"""Decoding and encoding images; what cannot be decoded whole is dropped by name, never patched up."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import simplejpeg
+from PIL import Image, UnidentifiedImageError
+
+from vlm3data.types import Drop, UInt8Array
+
+JPEG_MAGIC = b"\xff\xd8"
+
+
+def decode_rgb(data: bytes, size_px: tuple[int, int] | None = None) -> UInt8Array:
+    """Return (h, w, 3) RGB of an encoded image.
+
+    `size_px` is the (width, height) that the camera claims: another size is refused from the header, before
+    anything is decoded. Raises Drop: image_unreadable, image_truncated, image_corrupt, image_too_large, image_size_mismatch.
+    """
+    return _decode_jpeg(data, size_px) if data[:2] == JPEG_MAGIC else _decode_other(data, size_px)
+
+
+def encode_jpeg(image: UInt8Array, quality: int) -> bytes:
+    """Return `image` as a baseline JPEG with 4:2:0 chroma."""
+    return simplejpeg.encode_jpeg(np.ascontiguousarray(image), quality, colorspace="RGB", colorsubsampling="420")
+
+
+def _decode_jpeg(data: bytes, size_px: tuple[int, int] | None) -> UInt8Array:
+    try:
+        height_px, width_px, _, _ = simplejpeg.decode_jpeg_header(data)
+    except ValueError as error:
+        raise Drop("image_unreadable", str(error)) from error
+    _check_size((width_px, height_px), size_px)
+    try:
+        return simplejpeg.decode_jpeg(data, colorspace="RGB", strict=True)
+    except ValueError as error:
+        reason = "image_truncated" if "remature end" in str(error) else "image_corrupt"
+        raise Drop(reason, str(error)) from error
+
+
+def _decode_other(data: bytes, size_px: tuple[int, int] | None) -> UInt8Array:
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            _check_size(image.size, size_px)
+            return np.asarray(image.convert("RGB"))
+    except UnidentifiedImageError as error:
+        raise Drop("image_unreadable", str(error)) from error
+    except Image.DecompressionBombError as error:
+        raise Drop("image_too_large", str(error)) from error
+    except (OSError, SyntaxError, ValueError) as error:  # what Pillow's decoders raise on damaged data
+        raise Drop("image_truncated", str(error)) from error
+
+
+def _check_size(found_px: tuple[int, int], claimed_px: tuple[int, int] | None) -> None:
+    if claimed_px is not None and tuple(found_px) != tuple(claimed_px):
+        raise Drop("image_size_mismatch", f"image {found_px}, intrinsics {claimed_px}")

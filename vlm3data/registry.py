@@ -1,0 +1,48 @@
+"""Every plugin in one line each; names resolve to modules only when asked for.
+
+Others plug in from outside through entry points in the groups `vlm3.source`, `vlm3.task`,
+`vlm3.weighting`, `vlm3.calibrator` and `vlm3.engine`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+from vlm3data.errors import UserError
+
+PLUGINS: dict[str, dict[str, str]] = {
+    "source": {
+        "jsonl": "vlm3data.sources.jsonl:JsonlSource",
+        "synthetic": "vlm3data.sources.synthetic:SyntheticSource",
+    },
+    "task": {
+        "depth": "vlm3data.tasks.depth:DepthTask",
+    },
+    "weighting": {
+        "explicit": "vlm3data.weighting.explicit:explicit",
+    },
+    "engine": {
+        "local": "vlm3data.engine_local:run",
+        "ray": "pipelines.engine_ray:run",
+    },
+}
+
+
+def names(kind: str) -> list[str]:
+    """Return the names known for `kind`, ours and those installed beside us, sorted."""
+    return sorted(_known(kind))
+
+
+def load(kind: str, name: str) -> Any:
+    """Import and return the plugin `name` of `kind`; an unknown name lists the choices."""
+    known = _known(kind)
+    if name not in known:
+        raise UserError(f"unknown {kind} {name!r}; known: {', '.join(sorted(known))}")
+    module, _, attribute = known[name].partition(":")
+    return getattr(import_module(module), attribute)
+
+
+def _known(kind: str) -> dict[str, str]:
+    return PLUGINS[kind] | {point.name: point.value for point in entry_points(group=f"vlm3.{kind}")}

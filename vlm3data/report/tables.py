@@ -1,0 +1,107 @@
+"""Terminal tables of the commands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from vlm3data.shards.verify import Findings
+
+QWEN3_VL_PIXELS = (65_536, 16_777_216)
+"""Pixel limits of the stock Qwen3-VL processor; outside them it resizes, and the focal length with it."""
+SHOWN_PROBLEMS = 20
+
+
+def print_build(dataset: Mapping[str, Any], out: str) -> None:
+    """Print what a build wrote, dropped and cut, and where the model would undo the focal length."""
+    console = Console()
+    table = Table(title=f"built {out}", show_header=False, title_justify="left")
+    labels, drops = dataset["labels"], dataset["drops"]
+    depth_kind = dataset["facts"]["depth_kind"]
+    rows = [
+        ("samples", f"{dataset['samples']:,} in {len(dataset['shards'])} shards, {dataset['bytes'] / 1e6:,.1f} MB"),
+        ("labels kept", f"{labels['kept']:,} ({depth_kind} in the source, {dataset['config']['label_depth']} here)"),
+        ("labels cut", _counts(labels["cut"])),
+        ("labels dropped", _counts(labels["dropped"])),
+        ("samples dropped", _counts(drops)),
+        ("focal length", f"{dataset['config']['focal_px']:g} px"),
+    ]
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+    for note in size_notes(dataset["image_pixels"]):
+        console.print(f"note: {note}", soft_wrap=True)
+
+
+def size_notes(image_pixels: Mapping[str, int]) -> list[str]:
+    """Return what a stock Qwen3-VL processor would do to images of these sizes (`min` and `max` pixels)."""
+    low, high = QWEN3_VL_PIXELS
+    notes = []
+    if image_pixels["min"] < low:
+        notes.append(
+            f"the smallest image has {image_pixels['min']:,} pixels; a stock Qwen3-VL processor enlarges "
+            f"images under {low:,}, and the focal length with them (lower its min_pixels, or raise --focal)"
+        )
+    if image_pixels["max"] > high:
+        notes.append(
+            f"the largest image has {image_pixels['max']:,} pixels; a stock Qwen3-VL processor shrinks "
+            f"images over {high:,}, and the focal length with them (lower --focal)"
+        )
+    return notes
+
+
+def print_findings(findings: Findings, url: str) -> None:
+    """Print what a verification found."""
+    console = Console()
+    seen = f"{findings.shards} shards, {findings.samples:,} samples, {findings.questions:,} questions"
+    if not findings.problems:
+        console.print(f"[green]sound[/]: {url}: {seen}", soft_wrap=True, highlight=False)
+        return
+    console.print(f"[red]{len(findings.problems)} problems[/]: {url}: {seen}", soft_wrap=True, highlight=False)
+    for problem in findings.problems[:SHOWN_PROBLEMS]:
+        console.print(f"  {problem}", markup=False, soft_wrap=True)
+    if len(findings.problems) > SHOWN_PROBLEMS:
+        console.print(f"  ... and {len(findings.problems) - SHOWN_PROBLEMS} more (--json lists all)")
+
+
+def print_mixture(rows: Sequence[Mapping[str, Any]], spec: str, samples: int | None) -> None:
+    """Print shares, and what they mean for a run of `samples`."""
+    title = f"{spec}" + (f", {samples:,} samples" if samples else "")
+    table = Table(title=title, title_justify="left")
+    table.add_column("dataset")
+    for column in ("weight", "share", "size", "samples", "epochs"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        table.add_row(
+            row["dataset"],
+            "-" if row["weight"] is None else f"{row['weight']:g}",
+            f"{row['share']:.4f}",
+            f"{row['size']:,}",
+            "-" if row["samples"] is None else f"{row['samples']:,.0f}",
+            "-" if row["epochs"] is None else f"{row['epochs']:.2f}",
+        )
+    Console().print(table)
+
+
+def print_plugins(listed: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
+    """Print sources and tasks with their own flags."""
+    for kind, plugins in listed.items():
+        table = Table(title=f"{kind}s", title_justify="left")
+        for column in (kind, "flag", "default", "what it does"):
+            table.add_column(column)
+        for name, options in plugins.items():
+            if not options:
+                table.add_row(name, "", "", "")
+            for number, (flag, option) in enumerate(options.items()):
+                default = option["default"]
+                shown = ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
+                table.add_row("" if number else name, f"--{flag.replace('_', '-')}", shown, option["help"])
+        Console().print(table)
+
+
+def _counts(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{reason} {count:,}" for reason, count in counts.items()) or "none"

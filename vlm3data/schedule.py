@@ -1,0 +1,143 @@
+"""Which sample serves position n: a pure function of the shares, the sizes and a seed, with no state but n.
+
+Positions come in blocks of 64. How often each dataset has been drawn before block b is fixed without
+visiting earlier blocks, by halving time: over the whole horizon the counts are the shares rounded to
+whole numbers; at the middle of an interval they are the shares rounded again, each dataset staying
+between its counts at the two ends. A path of ~34 halvings leads to any block, near or far. Rounding
+keeps every count within 1 of n times its share, and the counts always add up to n.
+
+Inside a block the datasets are shuffled, so that no period of the shares can line up with the ranks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from vlm3data.randomness import permutation
+from vlm3data.types import Float64Array, Int64Array
+
+BLOCK = 64
+HORIZON_BLOCKS = 1 << 34
+"""About 10^12 positions: beyond any run, and n times a share is still exact to 1e-4 in a float64."""
+WINDOW_SHARDS = 16
+"""An epoch shuffles the shards, then the samples within this many neighbouring shards: a remote store is
+then read a window at a time, and the permutation of a window, not of the dataset, is held in memory."""
+
+
+class Place(NamedTuple):
+    """Where position n is served from: dataset number, how many whole epochs came before, sample number."""
+
+    dataset: int
+    epoch: int
+    index: int
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """One dataset of the schedule; its own order depends on nothing but what stands here and the seed."""
+
+    name: str
+    fingerprint: str
+    shard_sizes: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        """Return the number of samples."""
+        return sum(self.shard_sizes)
+
+
+class Schedule:
+    """The order of a whole mixture. `locate(n)` may be asked in any order, from any process."""
+
+    def __init__(self, seed: int, shares: Sequence[float], leaves: Sequence[Leaf]) -> None:
+        self.seed, self.leaves = seed, tuple(leaves)
+        self.shares = np.asarray(shares, np.float64)
+        self._sizes = [leaf.size for leaf in leaves]
+        # Caches only: what they hold follows from the arguments. A shuffled window per dataset stays in memory.
+        self._block = lru_cache(maxsize=8)(self._draw_block)
+        self._counts = lru_cache(maxsize=256)(self._count_at)
+        self._window = lru_cache(maxsize=2 * len(self.leaves) + 2)(self._draw_window)
+        self._epoch = lru_cache(maxsize=2 * len(self.leaves) + 2)(self._draw_epoch)
+
+    def __reduce__(self) -> tuple[type[Schedule], tuple[int, list[float], tuple[Leaf, ...]]]:
+        return Schedule, (self.seed, self.shares.tolist(), self.leaves)
+
+    def locate(self, n: int) -> Place:
+        """Return what serves position `n`; raise IndexError outside [0, 10^12)."""
+        block, offset = divmod(n, BLOCK)
+        if not 0 <= block < HORIZON_BLOCKS:
+            raise IndexError(f"position {n} is outside the schedule's horizon")
+        datasets, draws = self._block(block)
+        dataset = datasets[offset]
+        epoch, place = divmod(draws[offset], self._sizes[dataset])
+        return Place(dataset, epoch, self._sample(dataset, epoch, place))
+
+    def counts(self, n: int) -> Int64Array:
+        """Return how many of the positions before `n` each dataset serves."""
+        block, offset = divmod(n, BLOCK)
+        drawn = np.bincount(self._block(block)[0][:offset], minlength=len(self.leaves))
+        return self._counts(block) + drawn
+
+    def _draw_block(self, block: int) -> tuple[list[int], list[int]]:
+        """Return, for each of the 64 positions, its dataset and how often that dataset was drawn before."""
+        before, after = self._counts(block), self._counts(block + 1)
+        datasets = np.repeat(np.arange(len(self.leaves)), after - before)
+        datasets = datasets[permutation(BLOCK, self.seed, "block", block)]
+        draws = np.empty(BLOCK, np.int64)
+        for dataset in np.unique(datasets):
+            drawn = np.flatnonzero(datasets == dataset)
+            draws[drawn] = before[dataset] + np.arange(len(drawn))
+        return datasets.tolist(), draws.tolist()
+
+    def _count_at(self, block: int) -> Int64Array:
+        """Return the counts before `block`, the middle of an interval whose ends are rounder numbers."""
+        if block == 0:
+            return np.zeros(len(self.leaves), np.int64)
+        ideal, total = self.shares * (block * BLOCK), block * BLOCK
+        if block == HORIZON_BLOCKS:
+            return _apportion(ideal, total, self._counts(0), np.full(len(self.leaves), total))
+        half = block & -block
+        return _apportion(ideal, total, self._counts(block - half), self._counts(block + half))
+
+    def _sample(self, dataset: int, epoch: int, place: int) -> int:
+        """Return the sample at `place` of the shuffled epoch."""
+        ends = self._epoch(dataset, epoch)[0]
+        window = int(np.searchsorted(ends, place, side="right"))
+        start = int(ends[window - 1]) if window else 0
+        return int(self._window(dataset, epoch, window)[place - start])
+
+    def _draw_epoch(self, dataset: int, epoch: int) -> tuple[Int64Array, Int64Array]:
+        """Return where each window of the epoch ends, and the epoch's order of the shards."""
+        leaf = self.leaves[dataset]
+        order = permutation(len(leaf.shard_sizes), self.seed, "shards", leaf.name, leaf.fingerprint, epoch)
+        ends = np.cumsum(np.asarray(leaf.shard_sizes, np.int64)[order])
+        last = np.append(np.arange(WINDOW_SHARDS - 1, len(ends) - 1, WINDOW_SHARDS), len(ends) - 1)
+        return ends[last], order
+
+    def _draw_window(self, dataset: int, epoch: int, window: int) -> Int64Array:
+        """Return the shuffled sample numbers of one window."""
+        leaf, (_, order) = self.leaves[dataset], self._epoch(dataset, epoch)
+        starts = np.concatenate(([0], np.cumsum(leaf.shard_sizes)))
+        shards = order[window * WINDOW_SHARDS : (window + 1) * WINDOW_SHARDS]
+        numbers = np.concatenate([np.arange(starts[shard], starts[shard + 1]) for shard in shards])
+        position = (self.seed, "window", leaf.name, leaf.fingerprint, epoch, window)
+        return numbers[permutation(len(numbers), *position)]
+
+
+def _apportion(ideal: Float64Array, total: int, low: Int64Array, high: Int64Array) -> Int64Array:
+    """Round `ideal` to whole numbers that add up to `total`, each within [low, high].
+
+    By largest remainder, so that only the numbers furthest below their ideal are rounded up.
+    """
+    counts = np.clip(np.floor(ideal).astype(np.int64), low, high)
+    while missing := total - int(counts.sum()):
+        room = counts < high if missing > 0 else counts > low
+        want = np.where(room, (ideal - counts) * np.sign(missing), -np.inf)
+        chosen = np.argsort(-want, kind="stable")[: min(abs(missing), int(room.sum()))]
+        counts[chosen] += np.sign(missing)
+    return counts

@@ -1,0 +1,17 @@
+"""Shards: plain WebDataset tars, each committed by a manifest, indexed so that sample i is one range read.
+
+Layout of a dataset directory:
+
+    shard-000000.tar            <key>.jpg (or <key>.0.jpg, <key>.1.jpg) and <key>.json, nothing of ours needed to read it
+    shard-000000.manifest.json  its hash, counts and byte offsets; a tar without a manifest does not exist
+    index.parquet               one row a sample, for questions about the data
+    index.arrow                 shard, offset, length, xxh3 of every sample, memory-mapped by readers
+    dataset.json                what was built from what; written last: the dataset exists when it does
+"""
+
+from vlm3data.shards.index import write_index
+from vlm3data.shards.read import Dataset, read_samples
+from vlm3data.shards.verify import verify
+from vlm3data.shards.write import ShardTally, committed, write_shard
+
+__all__ = ["Dataset", "ShardTally", "committed", "read_samples", "verify", "write_index", "write_shard"]

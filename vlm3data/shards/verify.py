@@ -1,0 +1,104 @@
+"""Checking a finished dataset from the bytes up: hashes, tar structure, images, records, every question."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from vlm3data import registry
+from vlm3data.images import decode_rgb
+from vlm3data.shards.index import fingerprint
+from vlm3data.shards.read import CorruptSampleError, Dataset
+from vlm3data.shards.write import committed
+from vlm3data.storage import open_store
+from vlm3data.types import Drop, Question, Sample, UserError
+
+
+@dataclass(slots=True)
+class Findings:
+    """What a verification saw; the dataset is sound when `problems` is empty."""
+
+    shards: int = 0
+    samples: int = 0
+    questions: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+def verify(url: str, progress: Callable[[int, int], None] = lambda done, total: None) -> Findings:
+    """Check every byte, image and question of the dataset at `url`; problems are listed, not raised."""
+    dataset = Dataset(url)
+    fs, directory = open_store(url)
+    findings, keys, start = Findings(), set[str](), 0
+    manifests = committed(fs, directory)
+    listed = list(dataset.about["shards"])
+    if [manifest["shard"] for manifest in manifests.values()] != listed:
+        findings.problems.append("dataset.json lists other shards than there are manifests")
+    if fingerprint(list(manifests.values())) != dataset.fingerprint:
+        findings.problems.append("dataset.json's fingerprint does not match the manifests")
+    for name, manifest in manifests.items():
+        findings.shards += 1
+        findings.problems += (f"{name}.tar: {problem}" for problem in _shard_problems(fs, directory, manifest))
+        for i, member in enumerate(manifest["members"], start):
+            findings.samples += 1
+            if member["key"] in keys:
+                findings.problems.append(f"{name}.tar: key {member['key']} appears twice")
+            keys.add(member["key"])
+            try:
+                sample = dataset[i]
+                findings.questions += len(sample.record["questions"])
+                findings.problems += (
+                    f"{name}.tar: {member['key']}: {problem}" for problem in _sample_problems(sample, member["key"])
+                )
+            except (CorruptSampleError, IndexError, ValueError, KeyError, TypeError, OSError) as error:
+                findings.problems.append(f"{name}.tar: {member['key']}: cannot be read: {error!r}")
+            progress(i + 1, len(dataset))
+        start += len(manifest["members"])
+    if start != len(dataset):
+        findings.problems.append(f"the index has {len(dataset)} samples, the manifests have {start}")
+    return findings
+
+
+def _shard_problems(fs: Any, directory: str, manifest: dict[str, Any]) -> Iterator[str]:
+    try:
+        data = fs.cat_file(f"{directory}/{manifest['shard']}")
+    except FileNotFoundError:
+        yield "the manifest is there, the tar is not"
+        return
+    if hashlib.sha256(data).hexdigest() != manifest["sha256"]:
+        yield "sha256 differs from the manifest's"
+    try:
+        with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+            found = [[info.name, info.offset_data, info.size] for info in tar]
+    except tarfile.TarError as error:
+        yield f"not a readable tar: {error}"
+        return
+    if found != [file for member in manifest["members"] for file in member["files"]]:
+        yield "its members are not those of the manifest"
+
+
+def _sample_problems(sample: Sample, key: str) -> Iterator[str]:
+    record = sample.record
+    if not sample.key == record["key"] == key:
+        yield f"keys differ: tar {sample.key}, record {record['key']}"
+    if len(sample.images) != len(record["views"]):
+        yield f"{len(sample.images)} images for {len(record['views'])} views"
+    for number, (image, view) in enumerate(zip(sample.images, record["views"], strict=False)):
+        camera = view["camera"]
+        try:
+            decode_rgb(image, (camera["width_px"], camera["height_px"]))
+        except Drop as drop:
+            yield f"image {number}: {drop}"
+    for number, question in enumerate(record["questions"]):
+        try:
+            task_class = registry.load("task", question["task"])
+        except UserError as error:
+            yield f"question {number}: {error}"
+            continue
+        problem = task_class.problem_with(Question(**question), record)
+        if problem:
+            yield f"question {number}: {problem}"
+

@@ -1,0 +1,143 @@
+"""Writing one shard: the tar first, then its manifest, which alone commits it."""
+
+from __future__ import annotations
+
+import hashlib
+import tarfile
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+import xxhash
+from fsspec import AbstractFileSystem
+
+from vlm3data.storage import is_local, write_whole
+from vlm3data.types import Sample
+
+MANIFEST = ".manifest.json"
+BLOCK = tarfile.BLOCKSIZE
+
+
+@dataclass(frozen=True, slots=True)
+class ShardTally:
+    """What became of a shard's candidates; the three counts of labels are of single labelled pixels."""
+
+    drops: Counter[str] = field(default_factory=Counter)
+    """Samples dropped, by reason."""
+    label_drops: Counter[str] = field(default_factory=Counter)
+    """Labels dropped because they are wrong (NaN, outside the image, ...), by reason."""
+    label_cuts: Counter[str] = field(default_factory=Counter)
+    """Sound labels that the processing itself removes (cropped away, two in one pixel), by reason."""
+    labels: Counter[str] = field(default_factory=Counter)
+    """Sound labels, under `kept`."""
+
+
+def write_shard(
+    fs: AbstractFileSystem, directory: str, name: str, samples: Iterable[Sample], tally: ShardTally, config: str
+) -> dict[str, Any]:
+    """Write `<name>.tar` and then its manifest, which is returned; `tally` may grow while `samples` runs.
+
+    The same samples give the same bytes: no clock, owner or host enters the tar.
+    """
+    path = f"{directory}/{name}.tar"
+    # A local tar appears under its own name only when whole; an object store does that by itself.
+    target = f"{path}.tmp" if is_local(fs) else path
+    with fs.open(target, "wb") as file:
+        sink = _HashingSink(file)
+        members = list(_write_members(sink, samples))
+    if target != path:
+        fs.mv(target, path)
+    manifest = {
+        "version": 1,
+        "shard": f"{name}.tar",
+        "sha256": sink.sha256.hexdigest(),
+        "bytes": sink.offset,
+        "samples": len(members),
+        "drops": dict(sorted(tally.drops.items())),
+        "labels": {
+            "kept": tally.labels["kept"],
+            "cut": dict(sorted(tally.label_cuts.items())),
+            "dropped": dict(sorted(tally.label_drops.items())),
+        },
+        "config": config,
+        "members": members,
+    }
+    write_whole(fs, f"{directory}/{name}{MANIFEST}", orjson.dumps(manifest))
+    return manifest
+
+
+def committed(fs: AbstractFileSystem, directory: str) -> dict[str, dict[str, Any]]:
+    """Return the manifests found in `directory`, by shard name, in order: the shards that exist."""
+    found = {}
+    for path in sorted(fs.glob(f"{directory}/*{MANIFEST}")):
+        name = str(path).rpartition("/")[2].removesuffix(MANIFEST)
+        found[name] = orjson.loads(fs.cat_file(path))
+    return found
+
+
+def sample_files(sample: Sample) -> list[tuple[str, bytes]]:
+    """Return the members of a sample in the order of the tar: the images, then the JSON."""
+    many = len(sample.images) > 1
+    images = [(f"{sample.key}.{i}.jpg" if many else f"{sample.key}.jpg", d) for i, d in enumerate(sample.images)]
+    return [*images, (f"{sample.key}.json", sample.record_json)]
+
+
+class _HashingSink:
+    """Counts and hashes what passes through: the tar as a whole, and each sample's own range."""
+
+    def __init__(self, file: Any) -> None:
+        self.file = file
+        self.offset = 0
+        self.sha256 = hashlib.sha256()
+        self.xxh3 = xxhash.xxh3_64()
+
+    def put(self, data: bytes) -> None:
+        self.file.write(data)
+        self.sha256.update(data)
+        self.xxh3.update(data)
+        self.offset += len(data)
+
+
+def _write_members(sink: _HashingSink, samples: Iterable[Sample]) -> Iterator[dict[str, Any]]:
+    for sample in samples:
+        start, files = sink.offset, []
+        sink.xxh3.reset()
+        for name, data in sample_files(sample):
+            info = tarfile.TarInfo(name)
+            info.size, info.mode = len(data), 0o644
+            sink.put(info.tobuf(tarfile.USTAR_FORMAT))
+            files.append([name, sink.offset, len(data)])
+            sink.put(data)
+            sink.put(bytes(-len(data) % BLOCK))
+        yield {
+            "key": sample.key,
+            "offset": start,
+            "length": sink.offset - start,
+            "xxh3": sink.xxh3.hexdigest(),
+            "files": files,
+            "row": _index_row(sample),
+        }
+    sink.put(bytes(2 * BLOCK))  # a tar ends with two empty blocks
+
+
+def _index_row(sample: Sample) -> dict[str, Any]:
+    """Return what the Parquet index says of a sample besides its place."""
+    record, questions = sample.record, sample.record["questions"]
+    camera = record["views"][0]["camera"]
+    return {
+        "source": record["source"],
+        "scene": record["scene"],
+        "split": record["split"],
+        "metric": record["metric"],
+        "views": len(record["views"]),
+        "width_px": camera["width_px"],
+        "height_px": camera["height_px"],
+        "focal_px": camera["fx_px"],
+        "source_focal_px": record["views"][0]["source_camera"]["fx_px"],
+        "tasks": sorted({question["task"] for question in questions}),
+        "questions": len(questions),
+        "question_chars": sum(len(question["question"]) for question in questions),
+        "answer_chars": sum(len(question["answer"]) for question in questions),
+    }

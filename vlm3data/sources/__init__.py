@@ -1,0 +1,1 @@
+"""Sources: one file a dataset, from its own files into our conventions."""

@@ -1,0 +1,1 @@
+"""The worlds, renderer and cameras behind the source `synthetic`."""

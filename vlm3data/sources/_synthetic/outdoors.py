@@ -1,0 +1,156 @@
+"""The domains under the sky: a street between houses, and a yard between fences."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vlm3data.sources._synthetic import props
+from vlm3data.sources._synthetic.materials import SLAB_M, STOREY_M
+from vlm3data.sources._synthetic.world import Builder, Plane, Stand, Surface, World, beside
+
+LANE_M = 3.5
+KERB_M = 0.14
+SKY_M = 400.0
+ALONG_M = 75.0
+"""The street reaches this far both ways."""
+
+
+def _sky() -> Plane:
+    return Plane((0.0, 0.0, -1.0), -SKY_M, Surface("sky"), is_sky=True)
+
+
+def _ground(material: str, y_origin: float = 0.0) -> Plane:
+    return Plane((0.0, 0.0, 1.0), 0.0, Surface(material), (0.0, y_origin))
+
+
+def street(rng: np.random.Generator) -> World:
+    """A road along x with kerbs, houses of whole storeys and bays, cars, people, lamps and trees."""
+    b = Builder()
+    half_road = LANE_M * int(rng.integers(1, 3))
+    walk = SLAB_M[0] * int(rng.integers(3, 11))
+    b.planes += [_ground("asphalt"), _sky()]
+    # The lane's texture runs across its x, so the road is a slab whose x lies across the street.
+    b.block(0.0, 0.0, -0.09, (2 * half_road, 2 * ALONG_M, 0.1), np.pi / 2, Surface("lane"))
+    for side in (-1, 1):
+        y = side * (half_road + walk / 2)
+        b.block(0.0, y, 0.0, (2 * ALONG_M, walk, KERB_M), 0.0, Surface("smooth", (0.72, 0.7, 0.68)), top=Surface("paving"))
+        _houses(b, rng, side, half_road + walk)
+    if rng.random() < 0.6:
+        _closing_house(b, rng, half_road + walk)
+    for _ in range(int(rng.integers(5, 14))):
+        x, side = float(rng.uniform(-38, 38)), 1 if rng.random() < 0.5 else -1
+        parked = rng.random() < 0.6
+        y = side * (half_road - 1.1 if parked else half_road / 2)
+        if all(b.claim(x + dx, y, 1.0) for dx in (-1.4, 0.0, 1.4)):
+            yaw = (0.0 if side < 0 else np.pi) + float(rng.normal(0, 0.03))
+            props.car(b, rng, x, y, 0.01, yaw)
+    for _ in range(int(rng.integers(8, 22))):
+        x, side = float(rng.uniform(-30, 30)), 1 if rng.random() < 0.5 else -1
+        y = side * float(half_road + rng.uniform(0.35, walk - 0.35))
+        prop = _WALK[int(rng.integers(len(_WALK)))]
+        if b.claim(x, y, 0.35):
+            prop(b, rng, x, y, KERB_M, float(rng.uniform(0, np.pi)))
+    edge = half_road + walk - 0.4
+    stand = Stand((-25, -edge), (25, edge), (0.5, 9.0), (-38, 14))
+    return b.world(props.sun(rng, 0.55), stand)
+
+
+_WALK: tuple[props.Prop, ...] = (
+    props.person, props.person, props.lamp_post, props.bollard, props.tree, props.barrel, props.crate,
+)  # fmt: skip
+
+
+def _houses(b: Builder, rng: np.random.Generator, side: int, front: float) -> None:
+    """Stand houses along one side, each a whole number of bays wide, most with a door between two bays."""
+    x = -ALONG_M
+    while x < ALONG_M:
+        bays, storeys = int(rng.integers(3, 9)), int(rng.integers(1, 6))
+        width, height, depth = bays * STOREY_M, storeys * STOREY_M, 9.0
+        setback = float(rng.choice([0.0, 0.0, 0.5, 1.5]))
+        wall = Surface(props.pick(rng, ("brick_front", "plaster_front")), props.wash(rng))
+        y = side * (front + setback + depth / 2)
+        b.structure()
+        b.block(x + width / 2, y, 0.0, (width, depth, height), 0.0, wall, top=Surface("slabs"))
+        if rng.random() < 0.85:
+            bay = int(rng.integers(1, bays))
+            props.door(b, x + bay * STOREY_M, side * (front + setback), 0.0, props.paint(rng, 0.35))
+        x += width + (float(rng.uniform(2, 8)) if rng.random() < 0.3 else 0.0)
+
+
+def _closing_house(b: Builder, rng: np.random.Generator, front: float) -> None:
+    """Stand a house across the street."""
+    bays = 2 * int(np.ceil(front / STOREY_M)) + 2
+    x = float(rng.choice([-1, 1]) * (ALONG_M * rng.uniform(0.5, 0.95) + 5))
+    wall = Surface(props.pick(rng, ("brick_front", "plaster_front")), props.wash(rng))
+    b.structure()
+    size = (10.0, bays * STOREY_M, STOREY_M * int(rng.integers(2, 6)))
+    b.block(x, 0.0, 0.0, size, 0.0, wall, top=Surface("slabs"))
+
+
+_CLUTTER: tuple[props.Prop, ...] = (
+    props.stone, props.stone, props.tree, props.tree, props.crate, props.big_crate, props.barrel,
+    props.person, props.table, props.bollard,
+)  # fmt: skip
+
+
+def yard(rng: np.random.Generator) -> World:
+    """Open ground between fences or walls, with sheds, trees, stones, crates and now and then a car."""
+    b = Builder()
+    b.planes += [_ground(props.pick(rng, ("grass", "grass", "gravel", "paving", "slabs"))), _sky()]
+    half_x, half_y = props.log_uniform(rng, 5, 28), props.log_uniform(rng, 5, 28)
+    fence, height = ("fence", 1.8) if rng.random() < 0.65 else ("brick", 2.4)
+    tint = props.wash(rng)
+    for side in (-1, 1):
+        b.block(0.0, side * half_y, 0.0, (2 * half_x, 0.12, height), 0.0, Surface(fence, tint))
+        b.block(side * half_x, 0.0, 0.0, (2 * half_y, 0.12, height), np.pi / 2, Surface(fence, tint))
+    if rng.random() < 0.6:
+        width = SLAB_M[0] * int(rng.integers(2, 6))
+        y = float(rng.uniform(-0.5, 0.5) * half_y)
+        b.block(0.0, y, 0.0, (2 * half_x - 0.2, width, 0.03), 0.0, Surface("paving"))
+    for _ in range(int(rng.integers(1, 4))):
+        _shed(b, rng, half_x, half_y)
+    if rng.random() < 0.5 and min(half_x, half_y) > 6:
+        x, y = float(rng.uniform(-1, 1) * (half_x - 3)), float(rng.uniform(-1, 1) * (half_y - 3))
+        if b.claim(x, y, 2.5):
+            props.car(b, rng, x, y, 0.0, float(rng.uniform(0, 2 * np.pi)))
+    for _ in range(int(rng.integers(8, 24))):
+        reach = 1.0 if rng.random() < 0.5 else 0.45
+        x, y = float(rng.uniform(-1, 1) * (half_x - 0.8) * reach), float(rng.uniform(-1, 1) * (half_y - 0.8) * reach)
+        if b.claim(x, y, 0.75):
+            _CLUTTER[int(rng.integers(len(_CLUTTER)))](b, rng, x, y, 0.0, float(rng.uniform(0, 2 * np.pi)))
+    if rng.random() < 0.7:
+        _neighbour(b, rng, half_x, half_y)
+    margin = 0.6
+    stand = Stand((margin - half_x, margin - half_y), (half_x - margin, half_y - margin), (0.3, 5.5), (-42, 12))
+    return b.world(props.sun(rng, 0.55), stand)
+
+
+def _shed(b: Builder, rng: np.random.Generator, half_x: float, half_y: float) -> None:
+    """A shed of brick, boards or sheet metal, with a door in one long side and a roof that juts out."""
+    width, depth, height = float(rng.uniform(2.5, 5)), float(rng.uniform(2, 3.5)), float(rng.uniform(2.4, 3))
+    radius = float(np.hypot(width, depth)) / 2
+    if min(half_x, half_y) < radius + 1:
+        return
+    x = float(rng.uniform(-1, 1) * (half_x - radius))
+    y = float(rng.uniform(-1, 1) * (half_y - radius))
+    if not b.claim(x, y, radius):
+        return
+    yaw = float(rng.uniform(0, 2 * np.pi))
+    b.thing("shed", x, y, 0.0, (width + 0.4, depth + 0.4, height + 0.15), yaw)
+    wall = Surface(props.pick(rng, ("brick", "boards", "ribbed")), props.wash(rng))
+    b.block(x, y, 0.0, (width, depth, height), yaw, wall)
+    b.block(x, y, height, (width + 0.4, depth + 0.4, 0.15), yaw, Surface("smooth", (0.4, 0.36, 0.35)))
+    for side in (-1, 1):
+        along = float(rng.uniform(-0.5, 0.5)) * (width - 1.2)
+        props.door(b, *beside(x, y, yaw, along, side * depth / 2), yaw, props.paint(rng, 0.35))
+
+
+def _neighbour(b: Builder, rng: np.random.Generator, half_x: float, half_y: float) -> None:
+    """A house beyond the fence."""
+    bays, storeys = int(rng.integers(3, 7)), int(rng.integers(1, 4))
+    wall = Surface(props.pick(rng, ("brick_front", "plaster_front")), props.wash(rng))
+    side = float(rng.choice([-1, 1]))
+    b.structure()
+    size = (bays * STOREY_M, 8.0, storeys * STOREY_M)
+    y = side * (half_y + float(rng.uniform(6, 20)))
+    b.block(float(rng.uniform(-1, 1) * half_x), y, 0.0, size, 0.0, wall, top=Surface("slabs"))

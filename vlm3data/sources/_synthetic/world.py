@@ -1,0 +1,180 @@
+"""What a generated world is made of, and the builder that the domains fill.
+
+World axes: x and y horizontal, z up, metres. A block's faces come in the order +x -x +y -y +z -z of its own
+axes, which a yaw about z turns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+Colour = tuple[float, float, float]
+WHITE: Colour = (1.0, 1.0, 1.0)
+
+
+class Surface(NamedTuple):
+    """A material by name, multiplied by a colour."""
+
+    material: str
+    tint: Colour = WHITE
+
+
+@dataclass(frozen=True, slots=True)
+class Plane:
+    """An endless plane `normal . p = offset_m`; the normal points to the side that cameras are on."""
+
+    normal: tuple[float, float, float]
+    offset_m: float
+    surface: Surface
+    origin_m: tuple[float, float] = (0.0, 0.0)
+    """Shift of the texture, metres along its two axes."""
+    is_sky: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A box turned by `yaw_rad` about the vertical; `thing` is an index into `World.things` or -1."""
+
+    centre_m: tuple[float, float, float]
+    size_m: tuple[float, float, float]
+    yaw_rad: float
+    ends: Surface
+    sides: Surface
+    top: Surface
+    thing: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ball:
+    """A sphere."""
+
+    centre_m: tuple[float, float, float]
+    radius_m: float
+    surface: Surface
+    thing: int
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """A vertical cylinder that stands on `base_m`."""
+
+    base_m: tuple[float, float, float]
+    radius_m: float
+    height_m: float
+    side: Surface
+    top: Surface
+    thing: int
+
+
+@dataclass(frozen=True, slots=True)
+class Thing:
+    """An object with a name, made of one or more parts that all lie in its box."""
+
+    label: str
+    centre_m: tuple[float, float, float]
+    size_m: tuple[float, float, float]
+    yaw_rad: float
+
+
+@dataclass(frozen=True, slots=True)
+class Stand:
+    """Where cameras may be, and how they may look, degrees (pitch > 0 looks up)."""
+
+    low_m: tuple[float, float]
+    high_m: tuple[float, float]
+    height_m: tuple[float, float]
+    pitch_deg: tuple[float, float]
+    step_m: tuple[float, float] = (0.3, 2.0)
+    """How far a further view is from the first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Light:
+    """One distant lamp and an ambient share; `towards` points to the lamp, `gain` is the exposure."""
+
+    towards: tuple[float, float, float]
+    ambient: float
+    gain: Colour
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Everything that is drawn, and where cameras may stand."""
+
+    planes: tuple[Plane, ...]
+    blocks: tuple[Block, ...]
+    balls: tuple[Ball, ...]
+    posts: tuple[Post, ...]
+    things: tuple[Thing, ...]
+    light: Light
+    stand: Stand
+
+
+def beside(x: float, y: float, yaw_rad: float, along: float, across: float) -> tuple[float, float]:
+    """Return the point `along` and `across` metres from (x, y) in axes turned by `yaw_rad`."""
+    c, s = float(np.cos(yaw_rad)), float(np.sin(yaw_rad))
+    return x + c * along - s * across, y + s * along + c * across
+
+
+@dataclass(slots=True)
+class Builder:
+    """Collects parts; whatever is added after `thing` belongs to it, until `structure` is called."""
+
+    planes: list[Plane] = field(default_factory=list)
+    blocks: list[Block] = field(default_factory=list)
+    balls: list[Ball] = field(default_factory=list)
+    posts: list[Post] = field(default_factory=list)
+    things: list[Thing] = field(default_factory=list)
+    discs: list[tuple[float, float, float]] = field(default_factory=list)
+    """Ground that is taken: x, y, radius."""
+    current: int = -1
+
+    def thing(self, label: str, x: float, y: float, z: float, size: tuple[float, float, float], yaw: float) -> None:
+        """Start an object whose box stands on height `z`."""
+        self.things.append(Thing(label, (x, y, z + size[2] / 2), size, yaw))
+        self.current = len(self.things) - 1
+
+    def structure(self) -> None:
+        """Let the next parts belong to no object (walls, kerbs, buildings)."""
+        self.current = -1
+
+    def block(
+        self,
+        x: float,
+        y: float,
+        z: float,
+        size: tuple[float, float, float],
+        yaw: float,
+        sides: Surface,
+        *,
+        top: Surface | None = None,
+        ends: Surface | None = None,
+    ) -> None:
+        """Add a box that stands on height `z`; `ends` are its faces along x, `sides` those along y."""
+        centre = (x, y, z + size[2] / 2)
+        self.blocks.append(Block(centre, size, yaw, ends or sides, sides, top or sides, self.current))
+
+    def ball(self, x: float, y: float, z: float, radius: float, surface: Surface) -> None:
+        """Add a sphere with its centre at height `z`."""
+        self.balls.append(Ball((x, y, z), radius, surface, self.current))
+
+    def post(
+        self, x: float, y: float, z: float, radius: float, height: float, side: Surface, top: Surface | None = None
+    ) -> None:
+        """Add a vertical cylinder that stands on height `z`."""
+        self.posts.append(Post((x, y, z), radius, height, side, top or side, self.current))
+
+    def claim(self, x: float, y: float, radius: float) -> bool:
+        """Take a disc of ground; False, and nothing taken, where it overlaps one that is taken."""
+        if any((x - a) ** 2 + (y - b) ** 2 < (radius + r) ** 2 for a, b, r in self.discs):
+            return False
+        self.discs.append((x, y, radius))
+        return True
+
+    def world(self, light: Light, stand: Stand) -> World:
+        """Return the finished world."""
+        parts = (tuple(self.planes), tuple(self.blocks), tuple(self.balls), tuple(self.posts))
+        return World(*parts, tuple(self.things), light, stand)

@@ -1,0 +1,154 @@
+"""The JSON Lines form that DepthLM publishes its curated sets in, iBims-1 among them.
+
+One image a line: `{"image" (or "image_path"), "intrinsics": [fx, fy, cx, cy, W, H], "pixel_coords": [[x, y], ...],
+"depth": [m, ...]}`. Image paths are relative to the file's directory.
+"""
+
+from __future__ import annotations
+
+import math
+import posixpath
+from collections.abc import Iterator
+from functools import partial
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import orjson
+from pydantic import AliasChoices, Field, ValidationError
+
+from vlm3data.config import Config, explain
+from vlm3data.storage import open_store
+from vlm3data.types import Camera, DepthKind, DepthPoints, Drop, Frame, SceneRef, SourceFacts, UserError
+
+
+LINES_PER_SCENE = 64
+SPLITS = ("train", "val", "test", "eval")
+
+
+class JsonlRecord(Config, extra="ignore"):
+    """One line of the file; further keys are the curator's own and are left alone."""
+
+    image: Annotated[str, Field(validation_alias=AliasChoices("image", "image_path"), min_length=1)]
+    intrinsics: Annotated[list[float], Field(min_length=6, max_length=6)]
+    pixel_coords: list[tuple[float, float]]
+    depth: list[float | None]
+
+
+class JsonlSource:
+    """`root` is the `.jsonl` file, or a directory that holds one or several."""
+
+    class Options(Config):
+        """What a user may set for this source alone."""
+
+        depth_kind: DepthKind = "z"
+        """What the file's depths are. iBims-1's are z; several of DepthLM's other sets are euclidean."""
+        half_pixel: Literal["add", "none"] = "none"
+        """`add` where the intrinsics put integer coordinates on pixel centres (OpenCV calibrations)."""
+
+    def __init__(self, root: str, options: Options, seed: int) -> None:
+        self.options = options
+        self._fs, path = open_store(root)
+        self._files = self._find(path, root)
+        self.facts = SourceFacts(
+            name="jsonl",
+            licence="as the owner of the images says",
+            metric=True,
+            depth_kind=options.depth_kind,
+            depth_range_m=(0.0, math.inf),
+            pixel_centre="half_pixel: " + options.half_pixel,
+            splits=tuple(sorted({_split_of(file) for file in self._files})),
+        )
+
+    def scenes(self, split: str | None) -> Iterator[SceneRef]:
+        """Yield runs of up to `LINES_PER_SCENE` lines, found by their byte offset."""
+        for file in self._files:
+            if split not in (None, _split_of(file)):
+                continue
+            stem = posixpath.basename(file).removesuffix(".jsonl")
+            for first, offset, count in self._runs(file):
+                payload = {"file": file, "first": first, "offset": offset}
+                yield SceneRef(f"{stem}-{first:08d}", count, payload, _split_of(file))
+
+    def frames(self, scene: SceneRef) -> Iterator[Frame]:
+        """Yield one frame per line; what is wrong with a line is raised as `Drop` when its image is read."""
+        file, number = scene.payload["file"], scene.payload["first"]
+        with self._fs.open(file, "rb") as lines:
+            lines.seek(scene.payload["offset"])
+            count = 0
+            for line in lines:
+                if count == scene.num_frames:
+                    return
+                if line.strip():
+                    yield self._frame(line, file, f"{scene.scene.rsplit('-', 1)[0]}-{number + count:08d}")
+                    count += 1
+
+    def _frame(self, line: bytes, file: str, key: str) -> Frame:
+        try:
+            record = JsonlRecord.model_validate(orjson.loads(line))
+            camera = self._camera(record.intrinsics)
+        except ValidationError as error:
+            return _unusable(key, Drop("bad_record", explain(error, JsonlRecord, key)))
+        except (orjson.JSONDecodeError, UnicodeDecodeError) as error:
+            return _unusable(key, Drop("bad_record", f"{key}: {error}"))
+        except (ValueError, OverflowError) as error:
+            return _unusable(key, Drop("bad_intrinsics", f"{key}: {error}"))
+        if len(record.pixel_coords) != len(record.depth):
+            return _unusable(key, Drop("bad_record", f"{key}: pixel_coords and depth differ in length"))
+        pixels = np.floor(np.asarray(record.pixel_coords, np.float64).reshape(-1, 2))
+        depth_m = np.array([math.nan if value is None else value for value in record.depth], np.float64)
+        stem = posixpath.splitext(record.image)[0]
+        return Frame(
+            key=key,
+            scene=stem,
+            image=partial(self._read, posixpath.dirname(file), record.image),
+            camera=camera,
+            points=DepthPoints(np.where(np.isfinite(pixels), pixels, -1).astype(np.int64), depth_m),
+        )
+
+    def _camera(self, intrinsics: list[float]) -> Camera:
+        fx, fy, cx, cy, width, height = intrinsics
+        half = 0.5 if self.options.half_pixel == "add" else 0.0
+        return Camera(fx, fy, cx + half, cy + half, int(width), int(height))
+
+    def _read(self, directory: str, image: str) -> bytes:
+        path = posixpath.normpath(posixpath.join(directory, image))
+        if not path.startswith(directory + "/"):
+            raise Drop("path_leaves_root", image)
+        try:
+            return self._fs.cat_file(path)
+        except (FileNotFoundError, IsADirectoryError) as error:
+            raise Drop("image_missing", path) from error
+
+    def _find(self, path: str, root: str) -> list[str]:
+        if not root or not self._fs.exists(path):
+            raise UserError(f"--root {root or '(missing)'}: there is no such file or directory")
+        files = [path] if self._fs.isfile(path) else sorted(self._fs.glob(f"{path}/*.jsonl"))
+        if not files:
+            raise UserError(f"--root {root}: there is no .jsonl file in this directory")
+        return [str(file) for file in files]
+
+    def _runs(self, file: str) -> Iterator[tuple[int, int, int]]:
+        """Yield (number of the first record, byte offset, records) of each run; blank lines are no records."""
+        first = offset = count = position = 0
+        with self._fs.open(file, "rb") as lines:
+            for line in lines:
+                if count == LINES_PER_SCENE:
+                    yield first, offset, count
+                    first, offset, count = first + count, position, 0
+                count += bool(line.strip())
+                position += len(line)
+        if count:
+            yield first, offset, count
+
+
+def _split_of(file: str) -> str:
+    """Return the split in a file's name: `ibims1_val.jsonl` -> val; a name without one is `all`."""
+    last = posixpath.basename(file).removesuffix(".jsonl").rpartition("_")[2]
+    return last if last in SPLITS else "all"
+
+
+def _unusable(key: str, drop: Drop) -> Frame:
+    def refuse() -> bytes:
+        raise drop
+
+    return Frame(key=key, scene=key, image=refuse)

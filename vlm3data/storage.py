@@ -1,0 +1,34 @@
+"""Reading and writing whole files at any fsspec URL; a path without a scheme is a local one."""
+
+from __future__ import annotations
+
+import fsspec
+from fsspec import AbstractFileSystem
+from fsspec.implementations.local import LocalFileSystem
+
+from vlm3data.types import UserError
+
+
+def open_store(url: str) -> tuple[AbstractFileSystem, str]:
+    """Return the file system of `url` and the path on it, without a trailing slash."""
+    try:
+        fs, path = fsspec.core.url_to_fs(url)
+    except (ImportError, ValueError) as error:
+        raise UserError(f"cannot open {url!r}: {error}") from error
+    return fs, path.rstrip("/")
+
+
+def is_local(fs: AbstractFileSystem) -> bool:
+    """Tell whether `fs` is this machine's own file system, where files can be mapped and renamed."""
+    return isinstance(fs, LocalFileSystem)
+
+
+def write_whole(fs: AbstractFileSystem, path: str, data: bytes) -> None:
+    """Write a small file so that it is there whole or not at all, also if we are killed meanwhile."""
+    if not is_local(fs):
+        fs.pipe_file(path, data)  # one put: an object store shows it only when it is complete
+        return
+    temporary = f"{path}.tmp"
+    with fs.open(temporary, "wb") as file:
+        file.write(data)
+    fs.mv(temporary, path)

@@ -1,0 +1,46 @@
+"""The weighted stream: any rank, any worker, any start; what it yields at position n depends on nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from vlm3data.mixture import Mixture
+from vlm3data.randomness import permutation
+from vlm3data.schedule import Schedule
+from vlm3data.types import Question, Sample, UserError
+
+
+def open_stream(
+    spec: str | Path | Mixture, *, rank: int = 0, world_size: int = 1, start: int = 0
+) -> Iterator[tuple[int, Sample]]:
+    """Return an endless iterator over `(n, sample)` for the positions n >= `start` with n mod `world_size` = `rank`.
+
+    `spec` is a mixture or the path of its YAML. Mistakes in it are raised here, not at the first sample.
+    Nothing is decoded: a sample holds JPEG bytes, and its JSON is parsed when first asked for.
+    """
+    if not 0 <= rank < world_size or start < 0:
+        raise UserError(f"need 0 <= rank < world_size and start >= 0, not {rank}, {world_size}, {start}")
+    mixture = spec if isinstance(spec, Mixture) else Mixture.load(spec)
+    return _stream(mixture, mixture.schedule(), start + (rank - start) % world_size, world_size)
+
+
+def _stream(mixture: Mixture, schedule: Schedule, first: int, step: int) -> Iterator[tuple[int, Sample]]:
+    names = list(mixture.datasets)
+    datasets = [mixture.opened[name] for name in names]
+    pixels = [mixture.datasets[name].pixels for name in names]
+    n = first
+    while True:
+        number, epoch, index = schedule.locate(n)
+        draw = partial(draw_questions, pixels[number], (mixture.seed, names[number], index, epoch))
+        yield n, datasets[number].read(index, epoch, draw)
+        n += step
+
+
+def draw_questions(
+    count: int, position: tuple[int, str, int, int], stored: list[Question]
+) -> list[Question]:
+    """Return `count` of the stored questions in random order: another draw for every (sample, epoch)."""
+    seed, *sample = position
+    return [stored[i] for i in permutation(len(stored), seed, "draw", *sample)[:count]]

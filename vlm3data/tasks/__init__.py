@@ -1,0 +1,1 @@
+"""Tasks: question, truth, parser and metric of one skill in one file."""

@@ -1,0 +1,114 @@
+"""Metric depth of single pixels: the question names a pixel as text, the answer is metres with two decimals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import Field
+
+from vlm3data.answers import parse_length_m
+from vlm3data.config import Config
+from vlm3data.geometry import to_grid
+from vlm3data.metrics import delta1
+from vlm3data.types import Drop, Question, SourceFacts, View
+from vlm3data.wording import PACKS, WordingPack
+
+FIELDS = ("x", "y", "grid", "depth_m")
+
+
+class DepthTask:
+    """Truth of a question: `pixel_px` [u, v] in the stored image, `grid_xy`, `grid`, `depth_m`, `depth_kind`."""
+
+    name = "depth"
+    num_views = 1
+
+    class Options(Config):
+        """What a user may set for this task."""
+
+        pixels: Annotated[int, Field(gt=0)] = 64
+        """Labelled pixels stored per image; every epoch draws some of them."""
+        grid: Annotated[int, Field(gt=1)] = 2000
+        """Text coordinates are integers in [0, grid) (the paper: 2000)."""
+        wordings: str = ""
+        """Wording pack in place of our own, for instance the one a released checkpoint was trained with."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        self.pack = WordingPack.open(options.wordings or str(PACKS / "depth.yaml"), FIELDS)
+
+    def about(self) -> dict[str, Any]:
+        """Return what shapes the questions: the options, with the wordings' digest in place of their path."""
+        return self.options.model_dump() | {"wordings": self.pack.digest}
+
+    def ask(
+        self, views: Sequence[View], facts: SourceFacts, depth_kind: str, rng: np.random.Generator
+    ) -> list[Question]:
+        """Return up to `pixels` questions about one view.
+
+        Raises Drop: not_metric, no_depth.
+        """
+        (view,) = views
+        if not facts.metric:
+            raise Drop("not_metric")
+        if view.points is None or not len(view.points.depth_m):
+            raise Drop("no_depth")
+        count = min(self.options.pixels, len(view.points.depth_m))
+        chosen = rng.choice(len(view.points.depth_m), size=count, replace=False)
+        pixels, depths = view.points.pixel_px[chosen], view.points.depth_m[chosen]
+        size = (view.camera.width_px, view.camera.height_px)
+        grid_xy = to_grid(pixels, size, self.options.grid)
+        wordings = self.pack.fitting(depth_kind=depth_kind)
+        return [
+            self._question(
+                {
+                    "pixel_px": pixel,
+                    "grid_xy": xy,
+                    "grid": self.options.grid,
+                    "depth_m": depth_m,
+                    "depth_kind": depth_kind,
+                },
+                wordings[wording],
+            )
+            for pixel, xy, depth_m, wording in zip(
+                pixels.tolist(),
+                grid_xy.tolist(),
+                depths.tolist(),
+                rng.integers(len(wordings), size=count),
+                strict=True,
+            )
+        ]
+
+    def _question(self, truth: dict[str, Any], wording: Any) -> Question:
+        x, y = truth["grid_xy"]
+        values = {"x": x, "y": y, "grid": truth["grid"], "depth_m": truth["depth_m"]}
+        return Question(
+            self.name, wording.question.format_map(values), wording.answer.format_map(values), truth
+        )
+
+    @classmethod
+    def problem_with(cls, question: Question, record: Mapping[str, Any]) -> str | None:
+        """Return what is wrong with a stored question, or None: its truth must fit the image and its answer the truth."""
+        truth, camera = question.truth, record["views"][0]["camera"]
+        size = (camera["width_px"], camera["height_px"])
+        if not all(0 <= value < bound for value, bound in zip(truth["pixel_px"], size, strict=True)):
+            return f"pixel {truth['pixel_px']} is outside the image {size}"
+        if to_grid([truth["pixel_px"]], size, truth["grid"]).tolist() != [truth["grid_xy"]]:
+            return f"grid_xy {truth['grid_xy']} is not where pixel {truth['pixel_px']} lies"
+        depth_m, answer_m = truth["depth_m"], parse_length_m(question.answer)
+        # half of the last decimal of an answer in centimetres; 1 % for packs that round more
+        if answer_m is None or not abs(answer_m - depth_m) <= max(0.00501, 0.01 * depth_m):
+            return f"answer {question.answer!r} does not say {depth_m} m"
+        if not record["metric"]:
+            return "a length in an answer about a source without metric scale"
+        return None
+
+    def parse(self, answer: str) -> float | None:
+        """Return the metres that `answer` names, or None."""
+        return parse_length_m(answer)
+
+    def score(self, prediction: float | None, truth: Mapping[str, Any]) -> dict[str, float]:
+        """Return `delta1`: 1.0 where prediction and truth differ by a factor under 1.25, else 0.0."""
+        value = float("nan") if prediction is None else prediction
+        return {"delta1": delta1([value], [truth["depth_m"]])}

@@ -1,0 +1,190 @@
+"""The records that flow through vlm3, and the conventions they are in; defined here and nowhere else.
+
+Axes    OpenCV camera: x right, y down, z forward. Poses are `world_from_cam` (4x4, metres);
+        `a_from_b @ b_from_c` is `a_from_c`.
+Pixels  (x, y); the centre of the top-left pixel is (0.5, 0.5) in continuous coordinates. An integer
+        label (u, v) names a pixel and lies at its centre (u + 0.5, v + 0.5).
+Depth   metres, of a kind that every label carries: `z` along the optical axis, `euclidean` along the ray.
+Unknown is None or NaN, never 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from vlm3data.errors import Drop, UserError
+
+__all__ = [
+    "Box3D", "Camera", "DepthKind", "DepthPoints", "Distortion", "DistortionModel", "Drop", "Float32Array",
+    "Float64Array", "Frame", "Int64Array", "Question", "Sample", "SceneRef", "SourceFacts", "UInt8Array",
+    "UserError", "View",
+]  # fmt: skip
+
+UInt8Array = npt.NDArray[np.uint8]
+Int64Array = npt.NDArray[np.int64]
+Float32Array = npt.NDArray[np.float32]
+Float64Array = npt.NDArray[np.float64]
+
+DepthKind = Literal["z", "euclidean"]
+DistortionModel = Literal["brown_conrady", "simple_radial", "radial", "opencv", "opencv_fisheye"]
+
+
+@dataclass(frozen=True, slots=True)
+class Distortion:
+    """A lens distortion by its usual name; `params` in the order of OpenCV or COLMAP.
+
+    brown_conrady: k1 k2 p1 p2 [k3 [k4 k5 k6]] (OpenCV); simple_radial: k; radial: k1 k2;
+    opencv: k1 k2 p1 p2 (COLMAP); opencv_fisheye: k1 k2 k3 k4 (Kannala-Brandt, as in cv2.fisheye).
+    """
+
+    model: DistortionModel
+    params: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Camera:
+    """A pinhole camera, optionally distorted; the principal point is in continuous pixel coordinates."""
+
+    fx_px: float
+    fy_px: float
+    cx_px: float
+    cy_px: float
+    width_px: int
+    height_px: int
+    distortion: Distortion | None = None
+
+    def __post_init__(self) -> None:
+        numbers = (self.fx_px, self.fy_px, self.cx_px, self.cy_px)
+        if not all(np.isfinite(numbers)):
+            raise ValueError(f"intrinsics must be finite: {self}")
+        if min(self.fx_px, self.fy_px, self.width_px, self.height_px) <= 0:
+            raise ValueError(f"focal lengths and image size must be positive: {self}")
+
+
+@dataclass(frozen=True, slots=True)
+class DepthPoints:
+    """Sparse depth labels of one image: `pixel_px` (n, 2) integer [u, v], `depth_m` (n,)."""
+
+    pixel_px: Int64Array
+    depth_m: Float64Array
+
+
+@dataclass(frozen=True, slots=True)
+class Box3D:
+    """An oriented box: `world_from_box` (4x4) has its centre and axes, `size_m` its extent along them."""
+
+    label: str
+    world_from_box: Float64Array
+    size_m: tuple[float, float, float]
+    visibility: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SceneRef:
+    """The unit of splitting, work and resuming; cheap to list. `num_frames` plans the shards."""
+
+    scene: str
+    num_frames: int
+    payload: Mapping[str, Any] = field(default_factory=dict)
+    """Whatever the source needs to find the scene again; JSON values only, so that a task can travel."""
+    split: str = "all"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Frame:
+    """One image with whatever geometry its source knows; None means unknown.
+
+    `image` and `depth_m` are read only when called, because a scene may hold thousands of frames.
+    """
+
+    key: str
+    scene: str
+    image: Callable[[], bytes | UInt8Array]
+    """The encoded file, or (h, w, 3) RGB."""
+    camera: Camera | None = None
+    points: DepthPoints | None = None
+    depth_m: Callable[[], Float32Array] | None = None
+    """(h, w) of the camera's size; NaN where unknown."""
+    world_from_cam: Float64Array | None = None
+    boxes: tuple[Box3D, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """One image as the model will see it: unified, aligned, its labels moved along.
+
+    `scale` is (sx, sy); unified pixels are source pixels times scale, minus `crop_xy_px`
+    (negative where the image was padded).
+    """
+
+    frame: str
+    image: UInt8Array
+    camera: Camera
+    source_camera: Camera
+    scale: tuple[float, float]
+    crop_xy_px: tuple[int, int]
+    points: DepthPoints | None = None
+    world_from_cam: Float64Array | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One turn: what is asked, what should be answered, and the numbers behind it (JSON values)."""
+
+    task: str
+    question: str
+    answer: str
+    truth: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One training conversation: JPEG bytes per view and the record that a shard's JSON holds.
+
+    `record_json` is parsed only when asked for. `draw` picks the questions of this epoch out of the
+    stored ones; without it all stored questions are asked.
+    """
+
+    key: str
+    images: tuple[bytes, ...]
+    record_json: bytes
+    dataset: str = ""
+    epoch: int = 0
+    draw: Callable[[list[Question]], list[Question]] | None = None
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """Return the parsed JSON: `key, source, scene, frames, views, questions, metric, ...`."""
+        import orjson
+
+        return orjson.loads(self.record_json)
+
+    @cached_property
+    def questions(self) -> list[Question]:
+        """Return the questions to ask, in order."""
+        stored = [Question(**question) for question in self.record["questions"]]
+        return self.draw(stored) if self.draw else stored
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceFacts:
+    """What a source declares about its data, once for all its frames."""
+
+    name: str
+    licence: str
+    metric: bool
+    """False where the scale is arbitrary: then no answer holds a metre."""
+    depth_kind: DepthKind
+    depth_range_m: tuple[float, float]
+    pixel_centre: str
+    """How the stored intrinsics count pixels, in words, and what reading does about it."""
+    splits: tuple[str, ...]
+    needs_root: bool = True
+    cpus_per_task: float = 1.0
+    """Resource hint for an engine that schedules."""
