@@ -139,7 +139,10 @@ def plan(config: BuildConfig) -> list[ShardJob]:
         raise UserError(f"--root {config.root}: there is nothing to build in it")
     return [
         ShardJob(
-            f"shard-{number:06d}", config, tuple(group), _digest([digest, [(s.scene, take) for s, take in group]])
+            f"shard-{number:06d}",
+            config,
+            tuple(group),
+            _digest([digest, [(s.scene, take) for s, take in group]]),
         )
         for number, group in enumerate(groups)
     ]
@@ -203,9 +206,7 @@ def unify(frame: Frame, config: BuildConfig, facts: SourceFacts, tally: ShardTal
     if points is not None:
         points = labels.sound(points, source_camera, facts.depth_range_m, tally.label_drops)
         points = labels.of_kind(points, source_camera, facts.depth_kind, config.label_depth)
-        points = labels.moved(
-            points, source_camera, camera, scale, crop_xy_px, tally.label_cuts, config.published
-        )
+        points = labels.moved(points, source_camera, camera, scale, crop_xy_px, tally.label_cuts, config.published)
         tally.labels["kept"] += len(points.depth_m)
     return View(
         frame=frame.key,
@@ -243,7 +244,7 @@ def ask(
         "licence": facts.licence,
         "metric": facts.metric,
         "views": [_view_record(view)],
-        "questions": [asdict(question) for question in questions],
+        "questions": questions,
     }
     image = encode_jpeg(view.image, config.jpeg_quality)
     return Sample(key=key, images=(image,), record_json=orjson.dumps(record))
@@ -252,10 +253,10 @@ def ask(
 def _view_record(view: View) -> dict[str, Any]:
     return {
         "frame": view.frame,
-        "source_camera": asdict(view.source_camera),
-        "camera": asdict(view.camera),
-        "scale": list(view.scale),
-        "crop_xy_px": list(view.crop_xy_px),
+        "source_camera": view.source_camera,
+        "camera": view.camera,
+        "scale": view.scale,
+        "crop_xy_px": view.crop_xy_px,
     }
 
 

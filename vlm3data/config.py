@@ -50,7 +50,8 @@ def read_yaml(path: str | Path) -> Any:
 def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
     """Return the first mistake of a failed validation in one line, and how many more there are."""
     details = error.errors()
-    first = details[0]
+    # a misspelt key explains the missing one, so it comes first
+    first = min(details, key=lambda detail: detail["type"] != "extra_forbidden")
     key = ".".join(str(part) for part in first["loc"]) or "the file"
     if first["type"] == "extra_forbidden":
         message = f"unknown key; known: {', '.join(_keys_at(model, first['loc'][:-1]))}"

@@ -1,4 +1,4 @@
-"""The ways things go wrong that are not bugs; kept apart from `types` so that the command line starts without numpy."""
+"""The ways things go wrong that are not bugs; apart from `types`, so that the command line starts without numpy."""
 
 
 class UserError(Exception):

@@ -17,7 +17,8 @@ def decode_rgb(data: bytes, size_px: tuple[int, int] | None = None) -> UInt8Arra
     """Return (h, w, 3) RGB of an encoded image.
 
     `size_px` is the (width, height) that the camera claims: another size is refused from the header, before
-    anything is decoded. Raises Drop: image_unreadable, image_truncated, image_corrupt, image_too_large, image_size_mismatch.
+    anything is decoded. Raises Drop: image_unreadable, image_truncated, image_corrupt,
+    image_too_large, image_size_mismatch.
     """
     return _decode_jpeg(data, size_px) if data[:2] == JPEG_MAGIC else _decode_other(data, size_px)
 

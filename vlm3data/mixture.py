@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from vlm3data import registry
 from vlm3data.config import Config
@@ -48,12 +48,26 @@ class Mixture(Config):
     """Planned length of the run, for `mix show`."""
     weighting: Weighting = Weighting()
 
+    _where: str = PrivateAttr("mixture")
+
+    @classmethod
+    def check(cls, values: Any, where: str) -> Self:
+        """Validate `values`; `where` they came from begins every message about them, later ones too."""
+        mixture = super().check(values, where)
+        mixture._where = where
+        return mixture
+
     @cached_property
     def opened(self) -> Mapping[str, Dataset]:
         """Return the datasets that have shards, opened; a missing or half-built one is a `UserError`."""
-        return {
-            name: Dataset(entry.shards, name) for name, entry in self.datasets.items() if entry.shards is not None
-        }
+        opened = {}
+        for name, entry in self.datasets.items():
+            try:
+                if entry.shards is not None:
+                    opened[name] = Dataset(entry.shards, name)
+            except UserError as error:
+                raise UserError(f"{self._where}: datasets.{name}: {error}") from error
+        return opened
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -66,17 +80,20 @@ class Mixture(Config):
     @property
     def shares(self) -> list[float]:
         """Return p_d per dataset, in the order of the file."""
-        scheme = registry.load("weighting", self.weighting.scheme)
-        return list(scheme(self.datasets, self.sizes))
+        try:
+            scheme = registry.load("weighting", self.weighting.scheme)
+            return list(scheme(self.datasets, self.sizes))
+        except UserError as error:
+            raise UserError(f"{self._where}: weighting: {error}") from error
 
     def schedule(self) -> Schedule:
         """Return the order of the stream; every dataset with a share needs shards with samples in them."""
         leaves, shares = [], []
         for (name, entry), share in zip(self.datasets.items(), self.shares, strict=True):
             if entry.shards is None:
-                raise UserError(f"datasets.{name}: has only a planned size; give `shards` to stream it")
+                raise UserError(f"{self._where}: datasets.{name}: has only a planned size; give `shards` to stream it")
             if not len(self.opened[name]):
-                raise UserError(f"datasets.{name}: there are no samples in {entry.shards}")
+                raise UserError(f"{self._where}: datasets.{name}: there are no samples in {entry.shards}")
             shard_sizes = tuple(self.opened[name].shard_sizes.tolist())
             leaves.append(Leaf(name, self.opened[name].fingerprint, shard_sizes))
             shares.append(share)

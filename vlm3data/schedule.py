@@ -72,27 +72,27 @@ class Schedule:
         block, offset = divmod(n, BLOCK)
         if not 0 <= block < HORIZON_BLOCKS:
             raise IndexError(f"position {n} is outside the schedule's horizon")
-        datasets, draws = self._block(block)
-        dataset = datasets[offset]
-        epoch, place = divmod(draws[offset], self._sizes[dataset])
-        return Place(dataset, epoch, self._sample(dataset, epoch, place))
+        return self._block(block)[offset]
 
     def counts(self, n: int) -> Int64Array:
         """Return how many of the positions before `n` each dataset serves."""
         block, offset = divmod(n, BLOCK)
-        drawn = np.bincount(self._block(block)[0][:offset], minlength=len(self.leaves))
-        return self._counts(block) + drawn
+        before = self._counts(block).copy()
+        for place in self._block(block)[:offset]:
+            before[place.dataset] += 1
+        return before
 
-    def _draw_block(self, block: int) -> tuple[list[int], list[int]]:
-        """Return, for each of the 64 positions, its dataset and how often that dataset was drawn before."""
+    def _draw_block(self, block: int) -> list[Place]:
+        """Return the 64 places of one block."""
         before, after = self._counts(block), self._counts(block + 1)
         datasets = np.repeat(np.arange(len(self.leaves)), after - before)
         datasets = datasets[permutation(BLOCK, self.seed, "block", block)]
-        draws = np.empty(BLOCK, np.int64)
-        for dataset in np.unique(datasets):
-            drawn = np.flatnonzero(datasets == dataset)
-            draws[drawn] = before[dataset] + np.arange(len(drawn))
-        return datasets.tolist(), draws.tolist()
+        epochs, indices = np.empty(BLOCK, np.int64), np.empty(BLOCK, np.int64)
+        for dataset in np.flatnonzero(after - before).tolist():
+            positions = np.flatnonzero(datasets == dataset)
+            draws = before[dataset] + np.arange(len(positions))
+            epochs[positions], indices[positions] = self._samples(dataset, draws)
+        return [Place(*place) for place in zip(datasets.tolist(), epochs.tolist(), indices.tolist(), strict=True)]
 
     def _count_at(self, block: int) -> Int64Array:
         """Return the counts before `block`, the middle of an interval whose ends are rounder numbers."""
@@ -104,20 +104,24 @@ class Schedule:
         half = block & -block
         return _apportion(ideal, total, self._counts(block - half), self._counts(block + half))
 
-    def _sample(self, dataset: int, epoch: int, place: int) -> int:
-        """Return the sample at `place` of the shuffled epoch."""
-        ends = self._epoch(dataset, epoch)[0]
-        window = int(np.searchsorted(ends, place, side="right"))
-        start = int(ends[window - 1]) if window else 0
-        return int(self._window(dataset, epoch, window)[place - start])
+    def _samples(self, dataset: int, draws: Int64Array) -> tuple[Int64Array, Int64Array]:
+        """Return epoch and sample number of the `draws`-th draws from a dataset."""
+        epochs, places = np.divmod(draws, self._sizes[dataset])
+        indices = np.empty_like(places)
+        for epoch in np.unique(epochs).tolist():
+            starts, _ = self._epoch(dataset, epoch)
+            windows = np.searchsorted(starts, places, side="right") - 1
+            for window in np.unique(windows[epochs == epoch]).tolist():
+                here = (epochs == epoch) & (windows == window)
+                indices[here] = self._window(dataset, epoch, window)[places[here] - starts[window]]
+        return epochs, indices
 
     def _draw_epoch(self, dataset: int, epoch: int) -> tuple[Int64Array, Int64Array]:
-        """Return where each window of the epoch ends, and the epoch's order of the shards."""
+        """Return where each window of the epoch starts, and the epoch's order of the shards."""
         leaf = self.leaves[dataset]
         order = permutation(len(leaf.shard_sizes), self.seed, "shards", leaf.name, leaf.fingerprint, epoch)
-        ends = np.cumsum(np.asarray(leaf.shard_sizes, np.int64)[order])
-        last = np.append(np.arange(WINDOW_SHARDS - 1, len(ends) - 1, WINDOW_SHARDS), len(ends) - 1)
-        return ends[last], order
+        sizes = np.asarray(leaf.shard_sizes, np.int64)[order]
+        return (np.cumsum(sizes) - sizes)[::WINDOW_SHARDS], order
 
     def _draw_window(self, dataset: int, epoch: int, window: int) -> Int64Array:
         """Return the shuffled sample numbers of one window."""

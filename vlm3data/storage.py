@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import fsspec
 from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
@@ -23,12 +25,17 @@ def is_local(fs: AbstractFileSystem) -> bool:
     return isinstance(fs, LocalFileSystem)
 
 
+def read_whole(fs: AbstractFileSystem, path: str) -> bytes:
+    """Return the bytes of a file; FileNotFoundError where there is none."""
+    return cast("bytes", fs.cat_file(path))
+
+
 def write_whole(fs: AbstractFileSystem, path: str, data: bytes) -> None:
     """Write a small file so that it is there whole or not at all, also if we are killed meanwhile."""
     if not is_local(fs):
         fs.pipe_file(path, data)  # one put: an object store shows it only when it is complete
         return
     temporary = f"{path}.tmp"
-    with fs.open(temporary, "wb") as file:
+    with cast("Any", fs.open(temporary, "wb")) as file:
         file.write(data)
     fs.mv(temporary, path)

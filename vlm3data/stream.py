@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from vlm3data.mixture import Mixture
 from vlm3data.randomness import permutation
 from vlm3data.schedule import Schedule
-from vlm3data.types import Question, Sample, UserError
+from vlm3data.types import Sample, UserError
 
 
 def open_stream(
     spec: str | Path | Mixture, *, rank: int = 0, world_size: int = 1, start: int = 0
 ) -> Iterator[tuple[int, Sample]]:
-    """Return an endless iterator over `(n, sample)` for the positions n >= `start` with n mod `world_size` = `rank`.
+    """Return an endless iterator over `(n, sample)` for the n >= `start` with n mod `world_size` = `rank`.
 
     `spec` is a mixture or the path of its YAML. Mistakes in it are raised here, not at the first sample.
     Nothing is decoded: a sample holds JPEG bytes, and its JSON is parsed when first asked for.
@@ -39,8 +40,8 @@ def _stream(mixture: Mixture, schedule: Schedule, first: int, step: int) -> Iter
 
 
 def draw_questions(
-    count: int, position: tuple[int, str, int, int], stored: list[Question]
-) -> list[Question]:
+    count: int, position: tuple[int, str, int, int], stored: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
     """Return `count` of the stored questions in random order: another draw for every (sample, epoch)."""
     seed, *sample = position
     return [stored[i] for i in permutation(len(stored), seed, "draw", *sample)[:count]]

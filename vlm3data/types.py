@@ -148,7 +148,7 @@ class Sample:
     """One training conversation: JPEG bytes per view and the record that a shard's JSON holds.
 
     `record_json` is parsed only when asked for. `draw` picks the questions of this epoch out of the
-    stored ones; without it all stored questions are asked.
+    stored ones (as in the JSON); without it all stored questions are asked.
     """
 
     key: str
@@ -156,7 +156,7 @@ class Sample:
     record_json: bytes
     dataset: str = ""
     epoch: int = 0
-    draw: Callable[[list[Question]], list[Question]] | None = None
+    draw: Callable[[list[dict[str, Any]]], list[dict[str, Any]]] | None = None
 
     @cached_property
     def record(self) -> dict[str, Any]:
@@ -168,8 +168,8 @@ class Sample:
     @cached_property
     def questions(self) -> list[Question]:
         """Return the questions to ask, in order."""
-        stored = [Question(**question) for question in self.record["questions"]]
-        return self.draw(stored) if self.draw else stored
+        stored = self.record["questions"]
+        return [Question(**question) for question in (self.draw(stored) if self.draw else stored)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,8 +43,8 @@ class _Lens:
             polynomial.polymul(polynomial.polyadd(n, polynomial.polymul(times_q, polynomial.polyder(n))), d),
             polynomial.polymul(polynomial.polymul(times_q, n), polynomial.polyder(d)),
         )
-        # np.roots takes the highest power first, so these are roots in 1/q; as N(0) = D(0) = 1 it divides by 1,
-        # where roots in q would be lost to a tiny last coefficient.
+        # np.roots takes the highest power first, so these are roots in 1/q; it divides by N(0) = D(0) = 1,
+        # while dividing by a tiny last coefficient would cost roots in q all their digits.
         inverse = np.concatenate([np.roots(slope), np.roots(d)])
         real = inverse.real[(np.abs(inverse.imag) <= 1e-9 * np.abs(inverse)) & (inverse.real > 0)]
         return min([*(1 / np.sqrt(real)), np.pi / 2 if self.fisheye else np.inf])

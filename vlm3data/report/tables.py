@@ -23,8 +23,14 @@ def print_build(dataset: Mapping[str, Any], out: str) -> None:
     labels, drops = dataset["labels"], dataset["drops"]
     depth_kind = dataset["facts"]["depth_kind"]
     rows = [
-        ("samples", f"{dataset['samples']:,} in {len(dataset['shards'])} shards, {dataset['bytes'] / 1e6:,.1f} MB"),
-        ("labels kept", f"{labels['kept']:,} ({depth_kind} in the source, {dataset['config']['label_depth']} here)"),
+        (
+            "samples",
+            f"{dataset['samples']:,} in {len(dataset['shards'])} shards, {dataset['bytes'] / 1e6:,.1f} MB",
+        ),
+        (
+            "labels kept",
+            f"{labels['kept']:,} ({depth_kind} in the source, {dataset['config']['label_depth']} here)",
+        ),
         ("labels cut", _counts(labels["cut"])),
         ("labels dropped", _counts(labels["dropped"])),
         ("samples dropped", _counts(drops)),

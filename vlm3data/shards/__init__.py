@@ -2,7 +2,7 @@
 
 Layout of a dataset directory:
 
-    shard-000000.tar            <key>.jpg (or <key>.0.jpg, <key>.1.jpg) and <key>.json, nothing of ours needed to read it
+    shard-000000.tar            <key>.jpg (or <key>.0.jpg, <key>.1.jpg) and <key>.json; any tar reader will do
     shard-000000.manifest.json  its hash, counts and byte offsets; a tar without a manifest does not exist
     index.parquet               one row a sample, for questions about the data
     index.arrow                 shard, offset, length, xxh3 of every sample, memory-mapped by readers

@@ -81,4 +81,3 @@ def fingerprint(manifests: Sequence[dict[str, Any]]) -> str:
     """Return a digest that changes when any shard's bytes, or their order, do."""
     text = "\n".join(f"{manifest['shard']} {manifest['sha256']}" for manifest in manifests)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
-

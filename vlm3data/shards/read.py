@@ -16,9 +16,9 @@ import xxhash
 from vlm3data.shards.index import DATASET, INDEX_ARROW
 from vlm3data.shards.write import BLOCK
 from vlm3data.storage import is_local, open_store
-from vlm3data.types import Question, Sample, UserError
+from vlm3data.types import Sample, UserError
 
-Draw = Callable[[list[Question]], list[Question]]
+Draw = Callable[[list[dict[str, Any]]], list[dict[str, Any]]]
 
 
 class CorruptSampleError(Exception):
@@ -65,7 +65,9 @@ class Dataset:
         shard, offset = int(place["shard"][i]), int(place["offset"][i])
         block = self._block(shard, offset, int(place["length"][i]))
         if xxhash.xxh3_64_intdigest(block) != int(place["xxh3"][i]):
-            raise CorruptSampleError(f"{self.directory}/{self._shards[shard]}: sample {i} at byte {offset} is damaged")
+            raise CorruptSampleError(
+                f"{self.directory}/{self._shards[shard]}: sample {i} at byte {offset} is damaged"
+            )
         key, images, record = split_block(block)
         return Sample(key=key, images=images, record_json=record, dataset=self.name, epoch=epoch, draw=draw)
 

@@ -51,7 +51,8 @@ def verify(url: str, progress: Callable[[int, int], None] = lambda done, total: 
                 sample = dataset[i]
                 findings.questions += len(sample.record["questions"])
                 findings.problems += (
-                    f"{name}.tar: {member['key']}: {problem}" for problem in _sample_problems(sample, member["key"])
+                    f"{name}.tar: {member['key']}: {problem}"
+                    for problem in _sample_problems(sample, member["key"])
                 )
             except (CorruptSampleError, IndexError, ValueError, KeyError, TypeError, OSError) as error:
                 findings.problems.append(f"{name}.tar: {member['key']}: cannot be read: {error!r}")
@@ -101,4 +102,3 @@ def _sample_problems(sample: Sample, key: str) -> Iterator[str]:
         problem = task_class.problem_with(Question(**question), record)
         if problem:
             yield f"question {number}: {problem}"
-

@@ -35,7 +35,12 @@ class ShardTally:
 
 
 def write_shard(
-    fs: AbstractFileSystem, directory: str, name: str, samples: Iterable[Sample], tally: ShardTally, config: str
+    fs: AbstractFileSystem,
+    directory: str,
+    name: str,
+    samples: Iterable[Sample],
+    tally: ShardTally,
+    config: str,
 ) -> dict[str, Any]:
     """Write `<name>.tar` and then its manifest, which is returned; `tally` may grow while `samples` runs.
 

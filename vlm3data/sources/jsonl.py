@@ -10,16 +10,15 @@ import math
 import posixpath
 from collections.abc import Iterator
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import orjson
 from pydantic import AliasChoices, Field, ValidationError
 
 from vlm3data.config import Config, explain
-from vlm3data.storage import open_store
+from vlm3data.storage import open_store, read_whole
 from vlm3data.types import Camera, DepthKind, DepthPoints, Drop, Frame, SceneRef, SourceFacts, UserError
-
 
 LINES_PER_SCENE = 64
 SPLITS = ("train", "val", "test", "eval")
@@ -115,7 +114,7 @@ class JsonlSource:
         if not path.startswith(directory + "/"):
             raise Drop("path_leaves_root", image)
         try:
-            return self._fs.cat_file(path)
+            return read_whole(self._fs, path)
         except (FileNotFoundError, IsADirectoryError) as error:
             raise Drop("image_missing", path) from error
 

@@ -1,8 +1,8 @@
 """Generated scenes with exact geometry: streets, rooms, halls and yards of boxes, balls and posts.
 
-Nothing is downloaded. Bricks, slabs, doors and cars have one size everywhere, so that metric scale can be read from
-an image, while camera height, pitch, roll, focal length and the size of the place vary so much that it can hardly
-be guessed from where in the image a pixel is.
+Nothing is downloaded. Bricks, slabs, doors and cars have one size everywhere, so that metric scale can be read
+from an image. Camera height, pitch, roll, focal length and the size of the place vary so much that depth can
+hardly be guessed from where in the image a pixel is.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from vlm3data.sources._synthetic.world import Thing, World
 from vlm3data.types import (
     Box3D,
     Camera,
-    Float32Array,
     Float64Array,
     Frame,
     SceneRef,

@@ -83,13 +83,11 @@ class DepthTask:
     def _question(self, truth: dict[str, Any], wording: Any) -> Question:
         x, y = truth["grid_xy"]
         values = {"x": x, "y": y, "grid": truth["grid"], "depth_m": truth["depth_m"]}
-        return Question(
-            self.name, wording.question.format_map(values), wording.answer.format_map(values), truth
-        )
+        return Question(self.name, wording.question.format_map(values), wording.answer.format_map(values), truth)
 
     @classmethod
     def problem_with(cls, question: Question, record: Mapping[str, Any]) -> str | None:
-        """Return what is wrong with a stored question, or None: its truth must fit the image and its answer the truth."""
+        """Return what is wrong with a stored question, or None: truth must fit image, and answer truth."""
         truth, camera = question.truth, record["views"][0]["camera"]
         size = (camera["width_px"], camera["height_px"])
         if not all(0 <= value < bound for value, bound in zip(truth["pixel_px"], size, strict=True)):

@@ -19,7 +19,9 @@ def _shell(b: Builder, size: tuple[float, float, float], floor: Surface, wall: S
         b.planes.append(Plane((0.0, sign, 0.0), -half_y, wall, (half_x, 0.0)))
 
 
-def _wall_spot(rng: np.random.Generator, size: tuple[float, float, float], side: int, inset: float, wide: float) -> tuple[float, float, float]:
+def _wall_spot(
+    rng: np.random.Generator, size: tuple[float, float, float], side: int, inset: float, wide: float
+) -> tuple[float, float, float]:
     """Return x, y and the yaw whose +y points into the room, at a random place along one of the four walls."""
     length, reach = (size[0], size[1]) if side % 2 == 0 else (size[1], size[0])
     yaw = side * np.pi / 2
@@ -38,10 +40,10 @@ _LOOSE: tuple[props.Prop, ...] = (
 
 
 def room(rng: np.random.Generator) -> World:
-    """A room of 2.5 to 10 m with doors, windows and furniture, most of it against the walls."""
+    """A room of 3 to 9 m with doors, windows and furniture, most of it against the walls."""
     b = Builder()
-    size = (props.log_uniform(rng, 2.6, 10), props.log_uniform(rng, 2.6, 10), float(rng.uniform(2.4, 3.4)))
-    wall = props.pick(rng, ("stripes", "brick", "wall_tiles", "stripes", "boards"))
+    size = (props.log_uniform(rng, 2.9, 9), props.log_uniform(rng, 2.9, 9), float(rng.uniform(2.4, 3.4)))
+    wall = props.pick(rng, ("stripes", "stripes", "stripes", "brick", "wall_tiles", "boards"))
     tint = props.wash(rng)
     floor = Surface(props.pick(rng, ("planks", "chequer", "paving")), props.wash(rng))
     _shell(b, size, floor, Surface(wall, tint), Surface("ceiling"))
@@ -49,18 +51,18 @@ def room(rng: np.random.Generator) -> World:
         if rng.random() < 0.65:
             x, y, yaw = _wall_spot(rng, size, side, 0.0, 1.4)
             in_x, in_y = beside(x, y, yaw, 0.0, 0.5)
-            if b.claim(in_x, in_y, 0.6):
+            if b.claim(in_x, in_y, 0.45):
                 if rng.random() < 0.55:
                     props.door(b, x, y, yaw, props.paint(rng, 0.45))
                 else:
                     props.window(b, x, y, yaw)
-    area = size[0] * size[1]
-    for _ in range(int(rng.integers(3, 6 + area / 7))):
+    area = round(size[0] * size[1])
+    for _ in range(int(rng.integers(4, 8 + area // 5))):
         prop, wide, deep = _FURNITURE[int(rng.integers(len(_FURNITURE)))]
         x, y, yaw = _wall_spot(rng, size, int(rng.integers(4)), deep / 2 + 0.02, wide)
-        if wide < min(size[:2]) and b.claim(x, y, 0.42 * (wide + deep)):
+        if wide < min(size[:2]) and b.claim(x, y, 0.36 * (wide + deep)):
             prop(b, rng, x, y, 0.0, yaw)
-    for _ in range(int(rng.integers(2, 4 + area / 8))):
+    for _ in range(int(rng.integers(2, 4 + area // 8))):
         x, y = (float(rng.uniform(-0.5, 0.5)) * (side - 1.0) for side in size[:2])
         if b.claim(x, y, 0.45):
             _LOOSE[int(rng.integers(len(_LOOSE)))](b, rng, x, y, 0.0, float(rng.uniform(0, 2 * np.pi)))
@@ -92,13 +94,13 @@ def hall(rng: np.random.Generator) -> World:
         for x in np.arange(-size[0] / 2 + bay, size[0] / 2 - 1.0, bay).tolist():
             for y in np.arange(-size[1] / 2 + bay, size[1] / 2 - 1.0, bay).tolist():
                 if b.claim(x, y, 0.4):
-                    b.thing("column", x, y, 0.0, (0.6, 0.6, size[2]), 0.0)
-                    b.post(x, y, 0.0, 0.3, size[2], column)
+                    with b.thing("column", x, y, 0.0, (0.6, 0.6, size[2]), 0.0):
+                        b.post(x, y, 0.0, 0.3, size[2], column)
     for _ in range(int(rng.integers(0, 4))):
         x, y = (float(rng.uniform(-0.5, 0.5)) * (side - 7.0) for side in size[:2])
         if b.claim(x, y, 3.0):
             props.container(b, rng, x, y, 0.0, float(rng.integers(4)) * np.pi / 2 + float(rng.normal(0, 0.1)))
-    for _ in range(int(rng.integers(12, 34))):
+    for _ in range(int(rng.integers(10, 28))):
         reach = 1.0 if rng.random() < 0.6 else 0.4
         x, y = (float(rng.uniform(-0.5, 0.5)) * (side - 1.6) * reach for side in size[:2])
         if b.claim(x, y, 0.85):

@@ -212,23 +212,33 @@ MATERIALS: dict[str, Material] = {
     "paving": Material((2.0, 2.0), units((0.66, 0.64, 0.6), SLAB_M, 0.014, (0.34, 0.33, 0.31), spread=0.08)),
     "chequer": Material((2.0, 2.0), chequer),
     "planks": Material((2.4, 1.2), units((0.66, 0.46, 0.28), (1.2, 0.15), 0.007, (0.2, 0.13, 0.08), spread=0.12)),
-    "slabs": Material((2.0, 2.0), units((0.62, 0.61, 0.59), (1.0, 1.0), 0.016, (0.36, 0.36, 0.35), bond=0.0, spread=0.04)),
+    "slabs": Material(
+        (2.0, 2.0), units((0.62, 0.61, 0.59), (1.0, 1.0), 0.016, (0.36, 0.36, 0.35), bond=0.0, spread=0.04)
+    ),
     "grass": Material((3.0, 3.0), grain((0.34, 0.47, 0.2), 0.2, 0.7)),
     "gravel": Material((2.0, 2.0), grain((0.58, 0.54, 0.47), 0.17, 0.35)),
     "brick": Material((2.0, 1.2), BRICKS),
-    "wall_tiles": Material((1.0, 1.0), units((0.86, 0.88, 0.88), (0.2, 0.2), 0.008, (0.52, 0.52, 0.52), bond=0.0, spread=0.03)),
+    "wall_tiles": Material(
+        (1.0, 1.0), units((0.86, 0.88, 0.88), (0.2, 0.2), 0.008, (0.52, 0.52, 0.52), bond=0.0, spread=0.03)
+    ),
     "stripes": Material((1.0, 1.0), striped),
     "brick_front": Material((STOREY_M, STOREY_M), brick_front, 512),
     "plaster_front": Material((STOREY_M, STOREY_M), plaster_front),
     "door": Material(DOOR_M, door),
     "window": Material(WINDOW_M, window, 128),
-    "ceiling": Material((1.2, 1.2), units((0.9, 0.9, 0.88), (0.6, 0.6), 0.014, (0.6, 0.6, 0.6), bond=0.0, spread=0.02)),
+    "ceiling": Material(
+        (1.2, 1.2), units((0.9, 0.9, 0.88), (0.6, 0.6), 0.014, (0.6, 0.6, 0.6), bond=0.0, spread=0.02)
+    ),
     "ribbed": Material((2.0, 2.0), ribbed),
     "crate": Material((0.6, 0.6), crate, 128),
     "big_crate": Material((1.2, 1.2), crate),
     "boards": Material((0.9, 0.9), units((0.6, 0.42, 0.26), (0.9, 0.15), 0.006, (0.25, 0.17, 0.1), bond=0.0), 128),
-    "fence": Material((1.2, 1.8), units((0.62, 0.5, 0.36), (0.12, 1.8), 0.014, (0.16, 0.13, 0.1), bond=0.0, spread=0.12)),
-    "cloth": Material((0.5, 0.5), units((0.85, 0.85, 0.85), (0.125, 0.125), 0.012, (0.6, 0.6, 0.6), bond=0.0, spread=0.06), 128),
+    "fence": Material(
+        (1.2, 1.8), units((0.62, 0.5, 0.36), (0.12, 1.8), 0.014, (0.16, 0.13, 0.1), bond=0.0, spread=0.12)
+    ),
+    "cloth": Material(
+        (0.5, 0.5), units((0.85, 0.85, 0.85), (0.125, 0.125), 0.012, (0.6, 0.6, 0.6), bond=0.0, spread=0.06), 128
+    ),
     "smooth": Material((2.0, 2.0), grain((0.9, 0.9, 0.9), 0.02, 1.2), 128),
     "car_side": Material((4.5, 0.95), car_side),
     "car_end": Material((1.8, 0.95), car_end, 128),

@@ -33,18 +33,26 @@ def street(rng: np.random.Generator) -> World:
     b.block(0.0, 0.0, -0.09, (2 * half_road, 2 * ALONG_M, 0.1), np.pi / 2, Surface("lane"))
     for side in (-1, 1):
         y = side * (half_road + walk / 2)
-        b.block(0.0, y, 0.0, (2 * ALONG_M, walk, KERB_M), 0.0, Surface("smooth", (0.72, 0.7, 0.68)), top=Surface("paving"))
+        b.block(
+            0.0,
+            y,
+            0.0,
+            (2 * ALONG_M, walk, KERB_M),
+            0.0,
+            Surface("smooth", (0.72, 0.7, 0.68)),
+            top=Surface("paving"),
+        )
         _houses(b, rng, side, half_road + walk)
     if rng.random() < 0.6:
         _closing_house(b, rng, half_road + walk)
-    for _ in range(int(rng.integers(5, 14))):
+    for _ in range(int(rng.integers(4, 12))):
         x, side = float(rng.uniform(-38, 38)), 1 if rng.random() < 0.5 else -1
         parked = rng.random() < 0.6
         y = side * (half_road - 1.1 if parked else half_road / 2)
-        if all(b.claim(x + dx, y, 1.0) for dx in (-1.4, 0.0, 1.4)):
+        if b.claim_all([(x + dx, y, 1.0) for dx in (-1.4, 0.0, 1.4)]):
             yaw = (0.0 if side < 0 else np.pi) + float(rng.normal(0, 0.03))
             props.car(b, rng, x, y, 0.01, yaw)
-    for _ in range(int(rng.integers(8, 22))):
+    for _ in range(int(rng.integers(8, 18))):
         x, side = float(rng.uniform(-30, 30)), 1 if rng.random() < 0.5 else -1
         y = side * float(half_road + rng.uniform(0.35, walk - 0.35))
         prop = _WALK[int(rng.integers(len(_WALK)))]
@@ -69,7 +77,6 @@ def _houses(b: Builder, rng: np.random.Generator, side: int, front: float) -> No
         setback = float(rng.choice([0.0, 0.0, 0.5, 1.5]))
         wall = Surface(props.pick(rng, ("brick_front", "plaster_front")), props.wash(rng))
         y = side * (front + setback + depth / 2)
-        b.structure()
         b.block(x + width / 2, y, 0.0, (width, depth, height), 0.0, wall, top=Surface("slabs"))
         if rng.random() < 0.85:
             bay = int(rng.integers(1, bays))
@@ -82,7 +89,6 @@ def _closing_house(b: Builder, rng: np.random.Generator, front: float) -> None:
     bays = 2 * int(np.ceil(front / STOREY_M)) + 2
     x = float(rng.choice([-1, 1]) * (ALONG_M * rng.uniform(0.5, 0.95) + 5))
     wall = Surface(props.pick(rng, ("brick_front", "plaster_front")), props.wash(rng))
-    b.structure()
     size = (10.0, bays * STOREY_M, STOREY_M * int(rng.integers(2, 6)))
     b.block(x, 0.0, 0.0, size, 0.0, wall, top=Surface("slabs"))
 
@@ -113,13 +119,17 @@ def yard(rng: np.random.Generator) -> World:
         x, y = float(rng.uniform(-1, 1) * (half_x - 3)), float(rng.uniform(-1, 1) * (half_y - 3))
         if b.claim(x, y, 2.5):
             props.car(b, rng, x, y, 0.0, float(rng.uniform(0, 2 * np.pi)))
-    for _ in range(int(rng.integers(8, 24))):
+    for _ in range(int(rng.integers(8, 20))):
         reach = 1.0 if rng.random() < 0.5 else 0.45
-        x, y = float(rng.uniform(-1, 1) * (half_x - 0.8) * reach), float(rng.uniform(-1, 1) * (half_y - 0.8) * reach)
+        x, y = (
+            float(rng.uniform(-1, 1) * (half_x - 0.8) * reach),
+            float(rng.uniform(-1, 1) * (half_y - 0.8) * reach),
+        )
         if b.claim(x, y, 0.75):
             _CLUTTER[int(rng.integers(len(_CLUTTER)))](b, rng, x, y, 0.0, float(rng.uniform(0, 2 * np.pi)))
-    if rng.random() < 0.7:
-        _neighbour(b, rng, half_x, half_y)
+    for side in range(4):
+        if rng.random() < 0.6:
+            _neighbour(b, rng, side, half_x, half_y)
     margin = 0.6
     stand = Stand((margin - half_x, margin - half_y), (half_x - margin, half_y - margin), (0.3, 5.5), (-42, 12))
     return b.world(props.sun(rng, 0.55), stand)
@@ -136,21 +146,21 @@ def _shed(b: Builder, rng: np.random.Generator, half_x: float, half_y: float) ->
     if not b.claim(x, y, radius):
         return
     yaw = float(rng.uniform(0, 2 * np.pi))
-    b.thing("shed", x, y, 0.0, (width + 0.4, depth + 0.4, height + 0.15), yaw)
     wall = Surface(props.pick(rng, ("brick", "boards", "ribbed")), props.wash(rng))
-    b.block(x, y, 0.0, (width, depth, height), yaw, wall)
-    b.block(x, y, height, (width + 0.4, depth + 0.4, 0.15), yaw, Surface("smooth", (0.4, 0.36, 0.35)))
+    with b.thing("shed", x, y, 0.0, (width + 0.4, depth + 0.4, height + 0.15), yaw):
+        b.block(x, y, 0.0, (width, depth, height), yaw, wall)
+        b.block(x, y, height, (width + 0.4, depth + 0.4, 0.15), yaw, Surface("smooth", (0.4, 0.36, 0.35)))
     for side in (-1, 1):
         along = float(rng.uniform(-0.5, 0.5)) * (width - 1.2)
         props.door(b, *beside(x, y, yaw, along, side * depth / 2), yaw, props.paint(rng, 0.35))
 
 
-def _neighbour(b: Builder, rng: np.random.Generator, half_x: float, half_y: float) -> None:
-    """A house beyond the fence."""
-    bays, storeys = int(rng.integers(3, 7)), int(rng.integers(1, 4))
+def _neighbour(b: Builder, rng: np.random.Generator, side: int, half_x: float, half_y: float) -> None:
+    """A house beyond the fence on one of the four sides."""
+    bays, storeys = int(rng.integers(3, 9)), int(rng.integers(1, 4))
     wall = Surface(props.pick(rng, ("brick_front", "plaster_front")), props.wash(rng))
-    side = float(rng.choice([-1, 1]))
-    b.structure()
+    reach, width = (half_y, half_x) if side % 2 == 0 else (half_x, half_y)
+    across = reach + 4.0 + props.log_uniform(rng, 2, 25)
+    x, y = beside(0.0, 0.0, side * np.pi / 2, float(rng.uniform(-1, 1) * width), across)
     size = (bays * STOREY_M, 8.0, storeys * STOREY_M)
-    y = side * (half_y + float(rng.uniform(6, 20)))
-    b.block(float(rng.uniform(-1, 1) * half_x), y, 0.0, size, 0.0, wall, top=Surface("slabs"))
+    b.block(x, y, 0.0, size, side * np.pi / 2, wall, top=Surface("slabs"))

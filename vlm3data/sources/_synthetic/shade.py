@@ -25,6 +25,8 @@ def shade(packed: PackedWorld, traced: Traced, camera: Camera, world_from_cam: F
     # surface * inverse depth / length of the ray. The full factor would blur what runs across the slant.
     clear = np.ones(len(packed.material), np.float32)
     clear[: packed.num_flat] = np.abs(packed.offset_m - packed.normal @ world_from_cam[:3, 3])
+    # Clouds are soft, and would shimmer near the horizon.
+    clear[packed.is_sky] *= 0.15
     ray = np.sqrt(1.0 + x * x + (y * y)[:, None])
     distance = ray * depth
     slant = np.maximum(distance.ravel() / np.maximum(clear.take(surface), np.float32(1e-3)), 1.0)

@@ -15,9 +15,7 @@ from vlm3data.sources._synthetic.packed import PackedWorld
 from vlm3data.types import Camera, Float32Array, Float64Array, Int64Array
 
 NEAR_M = 0.02
-_EDGES = np.array(
-    [[0, 1], [0, 2], [0, 4], [1, 3], [1, 5], [2, 3], [2, 6], [3, 7], [4, 5], [4, 6], [5, 7], [6, 7]]
-)
+_EDGES = np.array([[0, 1], [0, 2], [0, 4], [1, 3], [1, 5], [2, 3], [2, 6], [3, 7], [4, 5], [4, 6], [5, 7], [6, 7]])
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +25,7 @@ class Traced:
     inverse_depth: Float32Array
     surface: npt.NDArray[np.int16]
     seen_px: Int64Array
-    """Pixels in which each thing is seen."""
+    """Pixels in which each thing is seen with a known depth."""
     alone_px: Int64Array
     """Pixels in which it would be seen if nothing stood before it."""
 
@@ -63,7 +61,7 @@ class _Canvas:
 
 def _affine(coefficients: Float64Array, x: Float32Array, y: Float32Array) -> Float32Array:
     """Return a x + b y + c over a grid, for coefficients (3,) or (n, 3)."""
-    a, b, c = (coefficients[..., i, None].astype(np.float32) for i in range(3))
+    a, b, c = np.moveaxis(coefficients.astype(np.float32)[..., None], -2, 0)
     return (b * y + c)[..., :, None] + (a * x)[..., None, :]
 
 
@@ -87,8 +85,8 @@ def windows(corners_m: Float64Array, camera: Camera) -> Int64Array:
     return np.concatenate([low, high], 1).astype(np.int64)
 
 
-def trace(packed: PackedWorld, camera: Camera, world_from_cam: Float64Array) -> Traced:
-    """Return what `camera` sees of the world."""
+def trace(packed: PackedWorld, camera: Camera, world_from_cam: Float64Array, far_m: float) -> Traced:
+    """Return what `camera` sees of the world; what is beyond `far_m` does not count as seen."""
     height, width = camera.height_px, camera.width_px
     rotation, centre = world_from_cam[:3, :3], world_from_cam[:3, 3]
     x = ((np.arange(width) + 0.5 - camera.cx_px) / camera.fx_px).astype(np.float32)
@@ -125,7 +123,8 @@ def trace(packed: PackedWorld, camera: Camera, world_from_cam: Float64Array) -> 
             _post(canvas, packed, part - num_blocks - num_balls, window, gap, flat)
 
     things = packed.thing[canvas.surface.ravel()]
-    seen = np.bincount(things[things >= 0], minlength=len(packed.world.things))
+    counts = (things >= 0) & (canvas.nearest.ravel() >= 1.0 / far_m)
+    seen = np.bincount(things[counts], minlength=len(packed.world.things))
     return Traced(canvas.nearest, canvas.surface, seen, canvas.alone_px)
 
 

@@ -81,12 +81,13 @@ def first_pose(world: World, rng: np.random.Generator) -> Pose:
     height = float(np.exp(rng.uniform(low, high)))
     at = np.append(rng.uniform(stand.low_m, stand.high_m), height)
     roll = float(np.clip(rng.normal(0.0, 8.0), -20.0, 20.0))
-    yaw = float(rng.uniform(-180, 180))
+    yaw, pitch = float(rng.uniform(-180, 180)), float(rng.uniform(*stand.pitch_deg))
     if world.things and rng.random() < AIMED:
         thing = world.things[int(rng.integers(len(world.things)))]
-        east, north = thing.centre_m[0] - at[0], thing.centre_m[1] - at[1]
+        east, north, up = np.subtract(thing.centre_m, at)
         yaw = float(np.rad2deg(np.arctan2(north, east)) + rng.normal(0.0, 15.0))
-    return Pose(at, yaw, float(rng.uniform(*stand.pitch_deg)), roll)
+        pitch = float(np.rad2deg(np.arctan2(up, np.hypot(east, north))) + rng.normal(0.0, 12.0))
+    return Pose(at, yaw, float(np.clip(pitch, *stand.pitch_deg)), roll)
 
 
 def next_pose(world: World, first: Pose, camera: Camera, rng: np.random.Generator) -> Pose:
@@ -104,16 +105,24 @@ def next_pose(world: World, first: Pose, camera: Camera, rng: np.random.Generato
     return Pose(at, first.yaw_deg + float(turn), pitch, roll)
 
 
-def worth_seeing(packed: PackedWorld, traced: Traced, depth_m: Float32Array) -> bool:
-    """Tell whether the view is neither mostly sky, nor pressed against something, nor a single surface."""
-    known = np.isfinite(depth_m)
-    if known.mean() < 1.0 - MAX_UNKNOWN or (depth_m < CLOSE_M).mean() > MAX_CLOSE:
+def worth_seeing(packed: PackedWorld, traced: Traced, far_m: float) -> bool:
+    """Tell whether the view is neither mostly sky, nor pressed against something, nor a single surface.
+
+    Every fourth row and column is enough to tell.
+    """
+    surface, inverse = traced.surface[::4, ::4], traced.inverse_depth[::4, ::4]
+    known = ~packed.is_sky[surface] & (inverse >= 1.0 / far_m)
+    if known.mean() < 1.0 - MAX_UNKNOWN or (inverse > 1.0 / CLOSE_M).mean() > MAX_CLOSE:
         return False
-    return bool(np.bincount(traced.surface[known].astype(np.int64)).max() < MAX_ONE_SURFACE * known.size)
+    return bool(np.bincount(surface[known].astype(np.int64)).max() < MAX_ONE_SURFACE * known.size)
 
 
 def overlap(
-    depth_m: Float32Array, other_m: Float32Array, camera: Camera, world_from_cam: Float64Array, world_from_other: Float64Array
+    depth_m: Float32Array,
+    other_m: Float32Array,
+    camera: Camera,
+    world_from_cam: Float64Array,
+    world_from_other: Float64Array,
 ) -> float:
     """Return the share of the known pixels of one view that the other sees too, not occluded."""
     v, u = np.mgrid[4 : camera.height_px : 10, 4 : camera.width_px : 10]
@@ -151,10 +160,10 @@ def look_around(
         if clear_of(packed.world, pose.position_m) < CLEARANCE_M:
             continue
         world_from_cam = pose.world_from_cam()
-        traced = trace(packed, camera, world_from_cam)
-        depth = depth_of(packed, traced, far_m)
-        if not worth_seeing(packed, traced, depth):
+        traced = trace(packed, camera, world_from_cam, far_m)
+        if not worth_seeing(packed, traced, far_m):
             continue
+        depth = depth_of(packed, traced, far_m)
         if first and overlap(kept[0].depth_m, depth, camera, kept[0].world_from_cam, world_from_cam) < MIN_OVERLAP:
             continue
         first = first or pose

@@ -6,6 +6,8 @@ axes, which a yaw about z turns.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -121,7 +123,7 @@ def beside(x: float, y: float, yaw_rad: float, along: float, across: float) -> t
 
 @dataclass(slots=True)
 class Builder:
-    """Collects parts; whatever is added after `thing` belongs to it, until `structure` is called."""
+    """Collects parts: of an object inside `with builder.thing(...)`, otherwise of none (walls, kerbs, houses)."""
 
     planes: list[Plane] = field(default_factory=list)
     blocks: list[Block] = field(default_factory=list)
@@ -130,16 +132,17 @@ class Builder:
     things: list[Thing] = field(default_factory=list)
     discs: list[tuple[float, float, float]] = field(default_factory=list)
     """Ground that is taken: x, y, radius."""
-    current: int = -1
+    _current: int = -1
 
-    def thing(self, label: str, x: float, y: float, z: float, size: tuple[float, float, float], yaw: float) -> None:
-        """Start an object whose box stands on height `z`."""
+    @contextmanager
+    def thing(
+        self, label: str, x: float, y: float, z: float, size: tuple[float, float, float], yaw: float
+    ) -> Iterator[None]:
+        """Let the parts added inside `with` belong to one object, whose box stands on height `z`."""
         self.things.append(Thing(label, (x, y, z + size[2] / 2), size, yaw))
-        self.current = len(self.things) - 1
-
-    def structure(self) -> None:
-        """Let the next parts belong to no object (walls, kerbs, buildings)."""
-        self.current = -1
+        self._current = len(self.things) - 1
+        yield
+        self._current = -1
 
     def block(
         self,
@@ -155,23 +158,28 @@ class Builder:
     ) -> None:
         """Add a box that stands on height `z`; `ends` are its faces along x, `sides` those along y."""
         centre = (x, y, z + size[2] / 2)
-        self.blocks.append(Block(centre, size, yaw, ends or sides, sides, top or sides, self.current))
+        self.blocks.append(Block(centre, size, yaw, ends or sides, sides, top or sides, self._current))
 
     def ball(self, x: float, y: float, z: float, radius: float, surface: Surface) -> None:
         """Add a sphere with its centre at height `z`."""
-        self.balls.append(Ball((x, y, z), radius, surface, self.current))
+        self.balls.append(Ball((x, y, z), radius, surface, self._current))
 
     def post(
         self, x: float, y: float, z: float, radius: float, height: float, side: Surface, top: Surface | None = None
     ) -> None:
         """Add a vertical cylinder that stands on height `z`."""
-        self.posts.append(Post((x, y, z), radius, height, side, top or side, self.current))
+        self.posts.append(Post((x, y, z), radius, height, side, top or side, self._current))
 
     def claim(self, x: float, y: float, radius: float) -> bool:
         """Take a disc of ground; False, and nothing taken, where it overlaps one that is taken."""
-        if any((x - a) ** 2 + (y - b) ** 2 < (radius + r) ** 2 for a, b, r in self.discs):
-            return False
-        self.discs.append((x, y, radius))
+        return self.claim_all([(x, y, radius)])
+
+    def claim_all(self, wanted: list[tuple[float, float, float]]) -> bool:
+        """Take several discs (x, y, radius), which may overlap each other, or none of them."""
+        for x, y, radius in wanted:
+            if any((x - a) ** 2 + (y - b) ** 2 < (radius + r) ** 2 for a, b, r in self.discs):
+                return False
+        self.discs += wanted
         return True
 
     def world(self, light: Light, stand: Stand) -> World:

@@ -1,0 +1,227 @@
+"""Pixels go where the camera says, look as Pillow's bicubic makes them, and are resampled once."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import ndimage
+
+from vlm3data.geometry import project, rays
+from vlm3data.geometry.prefilter import taps
+from vlm3data.geometry.warp import resample, unify_image
+from vlm3data.types import Camera, Distortion, Drop
+
+REALDATA = Path(__file__).parents[3] / "../shared/realdata"
+PHOTOGRAPHS = ("colmap_lund/images/*.JPG", "ibims1/rgb/*.png", "nuscenes/samples/CAM_FRONT/*.jpg")
+BARREL = Distortion("opencv", (-0.15, 0.02, 1e-3, -2e-3))
+FISHEYE = Distortion("opencv_fisheye", (0.03, -0.01, 0.002, -0.001))
+
+
+def camera_for(scale, size=(400, 300), distortion=None, fy_over_fx=1.0):
+    """Return a camera that unification to 1000 px scales by `scale`."""
+    fx = 1000 / scale
+    return Camera(
+        fx, fx * fy_over_fx, 0.51 * size[0], 0.48 * size[1], *size, distortion=distortion
+    )  # off-centre, so that a mix-up shows
+
+
+def ideal_pixels(camera):
+    """Return (h, w, 2): where each pixel centre would lie without distortion, by OpenCV's own inverse."""
+    matrix = np.array([[camera.fx_px, 0, camera.cx_px], [0, camera.fy_px, camera.cy_px], [0, 0, 1.0]])
+    x, y = np.meshgrid(np.arange(camera.width_px) + 0.5, np.arange(camera.height_px) + 0.5)
+    centres = np.stack([x, y], axis=-1).reshape(-1, 1, 2)
+    if camera.distortion is None:
+        ideal = centres
+    elif camera.distortion.model == "opencv_fisheye":
+        ideal = cv2.fisheye.undistortPoints(centres, matrix, np.array(camera.distortion.params), P=matrix)
+    else:
+        accurate = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 100, 1e-12)
+        params = np.array(camera.distortion.params)
+        ideal = cv2.undistortPoints(centres, matrix, params, P=matrix, criteria=accurate)
+    return ideal.reshape(camera.height_px, camera.width_px, 2)
+
+
+def blob(camera, centre_px, sigma_px):
+    """Return a photograph by `camera` of a smooth spot that is round in the undistorted image."""
+    distance = np.linalg.norm(ideal_pixels(camera) - centre_px, axis=-1)
+    return np.repeat(np.rint(250 * np.exp(-0.5 * (distance / sigma_px) ** 2))[..., None], 3, -1).astype(
+        np.uint8
+    )
+
+
+def centroid(image):
+    weight = image[..., 1].astype(float)
+    y, x = np.mgrid[: image.shape[0], : image.shape[1]] + 0.5
+    return np.array([(x * weight).sum(), (y * weight).sum()]) / weight.sum()
+
+
+def detailed(height, width, seed=0):
+    """Return noise with the 1/f amplitude spectrum of photographs, contrast included."""
+    rng = np.random.default_rng(seed)
+    fy, fx = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)
+    amplitude = 1 / np.maximum(np.hypot(fy, fx), 1 / max(height, width))
+    channels = []
+    for _ in range(3):
+        phases = np.fft.rfft2(rng.normal(size=(height, width)))
+        noise = np.fft.irfft2(phases * amplitude, s=(height, width))
+        channels.append(128 + 45 * (noise - noise.mean()) / noise.std())
+    return np.clip(np.rint(np.stack(channels, -1)), 0, 255).astype(np.uint8)
+
+
+def by_pillow(image, size, scale):
+    box = (0, 0, min(size[0] / scale, image.shape[1]), min(size[1] / scale, image.shape[0]))
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC, box=box))
+
+
+def psnr_db(a, b):
+    return 10 * np.log10(255**2 / np.mean((a.astype(float) - b) ** 2))
+
+
+CASES = {
+    "down": (camera_for(0.79), {}),
+    "a little": (camera_for(0.97), {}),
+    "half": (camera_for(0.41), {}),
+    "far down": (camera_for(0.23, (1203, 1001)), {}),
+    "very far down": (camera_for(0.1, (2003, 1603)), {}),
+    "up": (camera_for(1.7, (200, 150)), {}),
+    "only crop": (camera_for(1.0), {}),
+    "square": (camera_for(0.79, fy_over_fx=0.93), {"mode": "square"}),
+    "uniform, not square": (camera_for(0.79, fy_over_fx=0.93), {}),
+    "square, down and up": (camera_for(0.98, fy_over_fx=0.93), {"mode": "square"}),
+    "barrel": (camera_for(0.79, distortion=BARREL), {}),
+    "barrel, far down": (camera_for(0.31, (1203, 1001), BARREL), {}),
+    "barrel, up, square": (camera_for(1.2, distortion=BARREL, fy_over_fx=1.04), {"mode": "square"}),
+    "fisheye": (camera_for(0.79, distortion=FISHEYE), {}),
+    "fisheye, wide": (Camera(500, 500, 330, 240, 640, 480, FISHEYE), {"focal_px": 400}),
+}
+
+
+@pytest.mark.parametrize("align", ["crop", "pad", "none"])
+@pytest.mark.parametrize("case", CASES)
+def test_a_spot_is_found_where_the_camera_says(case, align):
+    camera, options = CASES[case]
+    spot_px = np.array([0.37 * camera.width_px + 0.3, 0.58 * camera.height_px + 0.1])
+    sigma_px = 3.0 * max(1, camera.fx_px / 1000)
+    pinhole = Camera(camera.fx_px, camera.fy_px, camera.cx_px, camera.cy_px, 1, 1)
+    image, target, _, _ = unify_image(blob(camera, spot_px, sigma_px), camera, align=align, **options)
+    assert image.shape == (target.height_px, target.width_px, 3)
+    assert image.dtype == np.uint8
+    assert image.flags.c_contiguous
+    expected_px = project(target, rays(pinhole, spot_px[None]))[0]
+    # OpenCV's cubic (a = -0.75) by itself moves an edge by up to 0.047 px, to and fro with its phase.
+    np.testing.assert_allclose(centroid(image), expected_px, rtol=0, atol=0.05)
+
+
+@pytest.mark.parametrize("scale", [0.97, 0.79, 0.6, 0.41, 0.34, 0.33, 0.2, 0.1])
+def test_a_detailed_image_looks_as_pillow_makes_it(scale):
+    image = detailed(600, 803)
+    moved, target, (s, _), _ = unify_image(image, camera_for(scale, (803, 600)), align="none")
+    assert psnr_db(moved, by_pillow(image, (target.width_px, target.height_px), s)) >= 40
+
+
+@pytest.mark.parametrize("scale", [0.79, 0.41])
+@pytest.mark.parametrize("pattern", PHOTOGRAPHS)
+def test_a_photograph_looks_as_pillow_makes_it(pattern, scale):
+    files = sorted(REALDATA.glob(pattern))
+    if not files:
+        pytest.skip(f"no real photographs at ../shared/realdata/{pattern}")
+    image = np.array(Image.open(files[0]).convert("RGB"))
+    camera = camera_for(scale, (image.shape[1], image.shape[0]))
+    moved, target, (s, _), _ = unify_image(image, camera, align="none")
+    assert psnr_db(moved, by_pillow(image, (target.width_px, target.height_px), s)) >= 44
+
+
+def test_the_last_column_does_not_drift():
+    # 1001 px · 0.7999 = 800.7, cut to 800: at the ratio 800/1001 the right border would be 0.7 px off.
+    camera = camera_for(0.7999, (1001, 64))
+    spot_px = np.array([960.2, 30.0])
+    image, target, (s, _), _ = unify_image(blob(camera, spot_px, 4.0), camera, align="none")
+    assert target.width_px == 800
+    np.testing.assert_allclose(centroid(image), spot_px * s, rtol=0, atol=0.03)
+
+
+@pytest.mark.parametrize("lens", [BARREL, FISHEYE], ids=["barrel", "fisheye"])
+def test_one_resampling_equals_undistortion_and_resize_done_finely(lens):
+    camera = camera_for(0.6, (400, 300), lens)
+    image = ndimage.gaussian_filter(detailed(300, 400), (2, 2, 0))
+    moved, target, (s, _), _ = unify_image(image, camera, align="none")
+    # Undistorted at 4 samples a target pixel and axis, cubic splines in doubles, then averaged.
+    fine = (np.arange(4 * target.width_px) + 0.5) / 4, (np.arange(4 * target.height_px) + 0.5) / 4
+    pinhole = Camera(camera.fx_px, camera.fy_px, camera.cx_px, camera.cy_px, 1, 1)
+    seen = rays(pinhole, np.stack(np.meshgrid(*fine), -1) / s).reshape(-1, 3)
+    matrix = np.array([[camera.fx_px, 0, camera.cx_px], [0, camera.fy_px, camera.cy_px], [0, 0, 1.0]])
+    zero = np.zeros(3)
+    module = cv2.fisheye if lens is FISHEYE else cv2
+    source = module.projectPoints(seen[:, None], zero, zero, matrix, np.array(lens.params))[0].reshape(-1, 2)
+    for channel in range(3):
+        exact = ndimage.map_coordinates(
+            image[..., channel].astype(float), (source[:, 1] - 0.5, source[:, 0] - 0.5), mode="nearest"
+        )
+        exact = exact.reshape(target.height_px, 4, target.width_px, 4).mean((1, 3))
+        inner = np.s_[30:-30, 30:-30]
+        assert psnr_db(moved[..., channel][inner], exact[inner]) > 44
+
+
+@pytest.mark.parametrize("lens", [None, BARREL], ids=["pinhole", "barrel"])
+def test_padding_is_black_and_nothing_else_is(lens):
+    camera = camera_for(0.79, (400, 299), lens)
+    image, target, _, (x_px, y_px) = unify_image(np.full((299, 400, 3), 200, np.uint8), camera, align="pad")
+    assert (target.width_px, target.height_px) == (320, 256)
+    assert (x_px, y_px) == (-2, -10)  # 316x236 inside
+    inside = np.zeros((256, 320), bool)
+    inside[10:246, 2:318] = True
+    assert (image[~inside] == 0).all()
+    assert (image[inside] == 200).all()  # undone, a barrel lens shows beyond the frame: no black corner
+
+
+def test_what_the_lens_never_saw_is_black():
+    pincushion = camera_for(0.8, (400, 300), Distortion("simple_radial", (1.5,)))
+    image, _, _, _ = unify_image(np.full((300, 400, 3), 200, np.uint8), pincushion, align="none")
+    assert (image[:3, :3] == 0).all()
+    assert (image[100:140, 100:220] == 200).all()
+
+
+def test_a_fractional_border_is_replicated_in_square_mode():
+    camera = Camera(464.3207702636719, 464.890869140625, 87.6, 58.4, 175, 117)  # 282.67x188.75 at 750 px
+    moved, target, _, _ = unify_image(np.full((117, 175, 3), 90, np.uint8), camera, 750.0, "square", "none")
+    assert (target.width_px, target.height_px) == (283, 189)
+    assert (moved == 90).all()
+
+
+def test_scale_one_is_a_pure_crop_and_leaves_the_input_alone():
+    image = detailed(70, 101)
+    before = image.copy()
+    moved, _, scale, (x_px, y_px) = unify_image(image, camera_for(1.0, (101, 70)))
+    assert (scale, x_px, y_px) == ((1.0, 1.0), 2, 3)
+    np.testing.assert_array_equal(moved, image[3:67, 2:98])
+    whole = unify_image(image, camera_for(1.0, (101, 70)), align="none")[0]
+    whole[:] = 0
+    np.testing.assert_array_equal(image, before)
+
+
+def test_crop_and_pad_select_the_same_pixels():
+    image, camera = detailed(200, 260), camera_for(0.77, (260, 200))
+    plain, target, scale, _ = unify_image(image, camera, align="none")
+    for align in ("crop", "pad"):
+        moved, _, _, (x, y) = unify_image(image, camera, align=align)
+        top, left = max(0, y), max(0, x)
+        shared = plain[top : y + moved.shape[0], left : x + moved.shape[1]]
+        np.testing.assert_array_equal(
+            moved[top - y : top - y + shared.shape[0], left - x : left - x + shared.shape[1]], shared
+        )
+    np.testing.assert_array_equal(resample(image, camera, target, scale, (0, 0)), plain)
+
+
+def test_the_prefilter_keeps_brightness_and_is_not_needed_for_enlarging():
+    for scale in (0.05, 0.3, 0.79, 0.999):
+        np.testing.assert_allclose(taps(scale).sum(), 1, rtol=1e-12)
+        np.testing.assert_array_equal(taps(scale), taps(scale)[::-1])
+    assert len(taps(1.0)) == len(taps(2.5)) == 1
+
+
+def test_an_image_of_another_size_than_its_camera_is_dropped_for_a_reason():
+    with pytest.raises(Drop) as drop:
+        unify_image(np.zeros((300, 401, 3), np.uint8), camera_for(0.8))
+    assert drop.value.reason == "image_size_mismatch"
