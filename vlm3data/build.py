@@ -58,15 +58,15 @@ class ShardJob:
 
     name: str
     config: BuildConfig
-    scenes: tuple[tuple[SceneRef, int], ...]
-    """Scenes, each with how many of its frames to take."""
+    parts: tuple[tuple[SceneRef, int, int], ...]
+    """Scenes, each with its first frame to take and how many."""
     digest: str
-    """Of the config and these scenes: a manifest with another one belongs to another build."""
+    """Of the config and these parts: a manifest with another one belongs to another build."""
 
     @property
     def candidates(self) -> int:
         """Return how many samples there will be if none is dropped."""
-        return sum(take for _, take in self.scenes)
+        return sum(count for _, _, count in self.parts)
 
 
 def build(
@@ -119,33 +119,38 @@ def samples(config: BuildConfig) -> Iterator[Sample]:
 
 
 def plan(config: BuildConfig) -> list[ShardJob]:
-    """Return the jobs of a build: whole scenes, in the source's order, about `shard_size` candidates each."""
+    """Return the jobs of a build: the scenes' frames in the source's order, `shard_size` candidates each."""
+    _open_source.cache_clear()  # a plan looks at the dataset as it is now
     source, tasks = open_source(config), open_tasks(config)
     if config.split is not None and config.split not in source.facts.splits:
         known = ", ".join(source.facts.splits)
         raise UserError(f"--split {config.split}: {config.source} has no such split; known: {known}")
     digest = _digest(_about_config(config, tasks))
-    groups: list[list[tuple[SceneRef, int]]] = [[]]
-    left = config.limit
+    groups: list[list[tuple[SceneRef, int, int]]] = []
+    left, room = config.limit, 0
     for scene in source.scenes(config.split):
-        take = scene.num_frames if left is None else min(scene.num_frames, left)
-        if groups[-1] and sum(count for _, count in groups[-1]) + take > config.shard_size:
-            groups.append([])
-        groups[-1].append((scene, take))
-        left = None if left is None else left - take
+        frames = scene.num_frames if left is None else min(scene.num_frames, left)
+        left = None if left is None else left - frames
+        first = 0
+        while first < frames:
+            if not room:
+                groups.append([])
+                room = config.shard_size
+            count = min(room, frames - first)
+            groups[-1].append((scene, first, count))
+            first, room = first + count, room - count
         if left == 0:
             break
-    if not groups[0]:
+    if not groups:
         raise UserError(f"--root {config.root}: there is nothing to build in it")
     return [
-        ShardJob(
-            f"shard-{number:06d}",
-            config,
-            tuple(group),
-            _digest([digest, [(s.scene, take) for s, take in group]]),
-        )
-        for number, group in enumerate(groups)
+        ShardJob(f"shard-{number:06d}", config, tuple(parts), _digest([digest, _named(parts)]))
+        for number, parts in enumerate(groups)
     ]
+
+
+def _named(parts: Iterable[tuple[SceneRef, int, int]]) -> list[tuple[str, int, int]]:
+    return [(scene.scene, first, count) for scene, first, count in parts]
 
 
 def open_source(config: BuildConfig) -> Source:
@@ -170,9 +175,9 @@ def _open_source(name: str, root: str, options: str, seed: int) -> Source:
 
 def _samples_of(job: ShardJob, tally: ShardTally) -> Iterator[Sample]:
     config, source, tasks = job.config, open_source(job.config), open_tasks(job.config)
-    for scene, take in job.scenes:
-        missing = take
-        for frame in islice(source.frames(scene), take):
+    for scene, first, count in job.parts:
+        missing = count
+        for frame in islice(source.frames(scene), first, first + count):
             missing -= 1
             try:
                 view = unify(frame, config, source.facts, tally)

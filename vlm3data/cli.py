@@ -274,3 +274,7 @@ def _print_json(value: Any) -> None:
     import orjson
 
     print(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS).decode())
+
+
+if __name__ == "__main__":
+    main()

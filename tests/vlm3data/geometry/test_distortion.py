@@ -51,9 +51,7 @@ def test_undistort_is_the_inverse_to_twelve_digits(distortion, xy):
     distorted = distort(distortion, xy)
     assume(np.isfinite(distorted).all())
     step = 1e-6
-    slopes = [
-        (distort(distortion, xy + d) - distort(distortion, xy - d)) / (2 * step) for d in step * np.eye(2)
-    ]
+    slopes = [(distort(distortion, xy + d) - distort(distortion, xy - d)) / (2 * step) for d in step * np.eye(2)]
     assume(np.linalg.det(np.concatenate(slopes)) > 0.1)  # nearer the fold no digits are left to find
     undistorted = undistort(distortion, distorted)
     np.testing.assert_allclose(undistorted, xy, rtol=0, atol=1e-10)

@@ -46,9 +46,7 @@ def ideal_pixels(camera):
 def blob(camera, centre_px, sigma_px):
     """Return a photograph by `camera` of a smooth spot that is round in the undistorted image."""
     distance = np.linalg.norm(ideal_pixels(camera) - centre_px, axis=-1)
-    return np.repeat(np.rint(250 * np.exp(-0.5 * (distance / sigma_px) ** 2))[..., None], 3, -1).astype(
-        np.uint8
-    )
+    return np.repeat(np.rint(250 * np.exp(-0.5 * (distance / sigma_px) ** 2))[..., None], 3, -1).astype(np.uint8)
 
 
 def centroid(image):
@@ -70,8 +68,9 @@ def detailed(height, width, seed=0):
     return np.clip(np.rint(np.stack(channels, -1)), 0, 255).astype(np.uint8)
 
 
-def by_pillow(image, size, scale):
-    box = (0, 0, min(size[0] / scale, image.shape[1]), min(size[1] / scale, image.shape[0]))
+def by_pillow(image, camera, scale):
+    size, old_size = (camera.width_px, camera.height_px), (image.shape[1], image.shape[0])
+    box = (0, 0, *(min(new / s, old) for new, s, old in zip(size, scale, old_size, strict=True)))
     return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC, box=box))
 
 
@@ -117,8 +116,14 @@ def test_a_spot_is_found_where_the_camera_says(case, align):
 @pytest.mark.parametrize("scale", [0.97, 0.79, 0.6, 0.41, 0.34, 0.33, 0.2, 0.1])
 def test_a_detailed_image_looks_as_pillow_makes_it(scale):
     image = detailed(600, 803)
-    moved, target, (s, _), _ = unify_image(image, camera_for(scale, (803, 600)), align="none")
-    assert psnr_db(moved, by_pillow(image, (target.width_px, target.height_px), s)) >= 40
+    moved, target, exact_scale, _ = unify_image(image, camera_for(scale, (803, 600)), align="none")
+    assert psnr_db(moved, by_pillow(image, target, exact_scale)) >= 40
+
+
+def test_each_axis_has_its_own_prefilter():
+    camera = camera_for(0.3, (803, 600), fy_over_fx=0.4)  # 0.3 across, 0.75 down
+    moved, target, exact_scale, _ = unify_image(detailed(600, 803), camera, mode="square", align="none")
+    assert psnr_db(moved, by_pillow(detailed(600, 803), target, exact_scale)) >= 40
 
 
 @pytest.mark.parametrize("scale", [0.79, 0.41])
@@ -129,8 +134,8 @@ def test_a_photograph_looks_as_pillow_makes_it(pattern, scale):
         pytest.skip(f"no real photographs at ../shared/realdata/{pattern}")
     image = np.array(Image.open(files[0]).convert("RGB"))
     camera = camera_for(scale, (image.shape[1], image.shape[0]))
-    moved, target, (s, _), _ = unify_image(image, camera, align="none")
-    assert psnr_db(moved, by_pillow(image, (target.width_px, target.height_px), s)) >= 44
+    moved, target, exact_scale, _ = unify_image(image, camera, align="none")
+    assert psnr_db(moved, by_pillow(image, target, exact_scale)) >= 44
 
 
 def test_the_last_column_does_not_drift():
@@ -166,12 +171,12 @@ def test_one_resampling_equals_undistortion_and_resize_done_finely(lens):
 
 @pytest.mark.parametrize("lens", [None, BARREL], ids=["pinhole", "barrel"])
 def test_padding_is_black_and_nothing_else_is(lens):
-    camera = camera_for(0.79, (400, 299), lens)
-    image, target, _, (x_px, y_px) = unify_image(np.full((299, 400, 3), 200, np.uint8), camera, align="pad")
+    camera = camera_for(0.79, (401, 301), lens)  # 316.79x237.79: the last 0.79 of a pixel must not show
+    image, target, _, (x_px, y_px) = unify_image(np.full((301, 401, 3), 200, np.uint8), camera, align="pad")
     assert (target.width_px, target.height_px) == (320, 256)
-    assert (x_px, y_px) == (-2, -10)  # 316x236 inside
+    assert (x_px, y_px) == (-2, -9)  # 316x237 inside
     inside = np.zeros((256, 320), bool)
-    inside[10:246, 2:318] = True
+    inside[9:246, 2:318] = True
     assert (image[~inside] == 0).all()
     assert (image[inside] == 200).all()  # undone, a barrel lens shows beyond the frame: no black corner
 

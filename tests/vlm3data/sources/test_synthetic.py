@@ -76,8 +76,10 @@ def cast(world: World, eye: np.ndarray, ray: np.ndarray) -> float:
     return float(nearest)
 
 
-def scenes_with_frames(**options: object) -> Iterator[tuple[SyntheticSource, SceneRef, list[Frame]]]:
-    made = source(**options)
+def scenes_with_frames(
+    seed: int = 0, **options: object
+) -> Iterator[tuple[SyntheticSource, SceneRef, list[Frame]]]:
+    made = source(seed, **options)
     for scene in made.scenes("train"):
         yield made, scene, list(made.frames(scene))
 

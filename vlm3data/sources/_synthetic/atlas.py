@@ -37,16 +37,18 @@ def atlas() -> Atlas:
     for name, material in MATERIALS.items():
         paint = material.paint(rng_for("material", name), material.px, material.extent_m)
         image = np.clip(np.broadcast_to(paint, (material.px, material.px, 3)), 0.0, 1.0) * 255.0
-        for _ in range(LEVELS):
-            if image is not None:
-                levels = np.rint(image).astype(np.int64)
-                pieces.append((levels[..., 0] | levels[..., 1] << 16 | levels[..., 2] << 32).ravel())
-                here, size = used, len(image)
+        for level in range(LEVELS):
+            size = material.px >> level
+            if size:
+                whole = np.rint(image).astype(np.int64)
+                pieces.append((whole[..., 0] | whole[..., 1] << 16 | whole[..., 2] << 32).ravel())
+                start.append(used)
                 used += size * size
-                quarter = image.reshape(size // 2, 2, size // 2, 2, 3).mean((1, 3)) if size > 1 else None
-            start.append(here)
-            side.append(size)
-            image = quarter if size > 1 else None
+            else:
+                start.append(start[-1])
+            side.append(max(size, 1))
+            if size > 1:
+                image = image.reshape(size // 2, 2, size // 2, 2, 3).mean((1, 3))
     extent = np.array([MATERIALS[name].extent_m for name in NAMES])
     px = np.array([MATERIALS[name].px for name in NAMES], np.float32)
     return Atlas(np.concatenate(pieces), np.array(start), np.array(side), px, extent)

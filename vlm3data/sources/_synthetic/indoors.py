@@ -94,7 +94,7 @@ def hall(rng: np.random.Generator) -> World:
         for x in np.arange(-size[0] / 2 + bay, size[0] / 2 - 1.0, bay).tolist():
             for y in np.arange(-size[1] / 2 + bay, size[1] / 2 - 1.0, bay).tolist():
                 if b.claim(x, y, 0.4):
-                    with b.thing("column", x, y, 0.0, (0.6, 0.6, size[2]), 0.0):
+                    with b.thing("column", x, y, 0.0, (0.6, 0.6, size[2])):
                         b.post(x, y, 0.0, 0.3, size[2], column)
     for _ in range(int(rng.integers(0, 4))):
         x, y = (float(rng.uniform(-0.5, 0.5)) * (side - 7.0) for side in size[:2])

@@ -57,7 +57,7 @@ def car(b: Builder, rng: np.random.Generator, x: float, y: float, z: float, yaw:
 
 def person(b: Builder, rng: np.random.Generator, x: float, y: float, z: float, yaw: float) -> None:
     """Somebody of 1.76 m."""
-    with b.thing("person", x, y, z, (0.44, 0.44, 1.76), 0.0):
+    with b.thing("person", x, y, z, (0.44, 0.44, 1.76)):
         coat = paint(rng, 0.25)
         b.post(x, y, z, 0.22, 1.5, Surface("dressed", coat), Surface("smooth", coat))
         skin = float(rng.uniform(0.45, 1.0))
@@ -67,7 +67,7 @@ def person(b: Builder, rng: np.random.Generator, x: float, y: float, z: float, y
 def tree(b: Builder, rng: np.random.Generator, x: float, y: float, z: float, yaw: float) -> None:
     """A trunk and a round crown, 3 to 7 m high."""
     radius, trunk = float(rng.uniform(0.9, 1.9)), float(rng.uniform(1.6, 3.2))
-    with b.thing("tree", x, y, z, (2 * radius, 2 * radius, trunk + 1.8 * radius), 0.0):
+    with b.thing("tree", x, y, z, (2 * radius, 2 * radius, trunk + 1.8 * radius)):
         b.post(x, y, z, 0.16, trunk, Surface("bark"))
         shade = float(rng.uniform(0.75, 1.15))
         b.ball(x, y, z + trunk + 0.8 * radius, radius, Surface("leaves", (shade, shade, shade)))
@@ -75,21 +75,21 @@ def tree(b: Builder, rng: np.random.Generator, x: float, y: float, z: float, yaw
 
 def lamp_post(b: Builder, rng: np.random.Generator, x: float, y: float, z: float, yaw: float) -> None:
     """A street lamp of 5 m."""
-    with b.thing("lamp", x, y, z, (0.44, 0.44, 5.0), 0.0):
+    with b.thing("lamp", x, y, z, (0.44, 0.44, 5.0)):
         b.post(x, y, z, 0.07, 4.6, Surface("smooth", (0.25, 0.28, 0.28)))
         b.ball(x, y, z + 4.78, 0.22, Surface("smooth", (1.1, 1.1, 1.0)))
 
 
 def bollard(b: Builder, rng: np.random.Generator, x: float, y: float, z: float, yaw: float) -> None:
     """A post of 0.9 m."""
-    with b.thing("bollard", x, y, z, (0.2, 0.2, 0.9), 0.0):
+    with b.thing("bollard", x, y, z, (0.2, 0.2, 0.9)):
         b.post(x, y, z, 0.1, 0.9, Surface("smooth", (0.75, 0.2, 0.15)))
 
 
 def barrel(b: Builder, rng: np.random.Generator, x: float, y: float, z: float, yaw: float) -> None:
     """A steel drum of 0.58 x 0.88 m."""
     colour = paint(rng, 0.2)
-    with b.thing("barrel", x, y, z, (0.58, 0.58, 0.88), 0.0):
+    with b.thing("barrel", x, y, z, (0.58, 0.58, 0.88)):
         b.post(x, y, z, 0.29, 0.88, Surface("drum", colour), Surface("smooth", colour))
 
 
@@ -114,13 +114,13 @@ def container(b: Builder, rng: np.random.Generator, x: float, y: float, z: float
 def stone(b: Builder, rng: np.random.Generator, x: float, y: float, z: float, yaw: float) -> None:
     """A boulder, half in the ground; its box covers the whole ball."""
     radius = float(rng.uniform(0.3, 0.8))
-    with b.thing("stone", x, y, z - radius * 0.6, (2 * radius, 2 * radius, 2 * radius), 0.0):
+    with b.thing("stone", x, y, z - radius * 0.6, (2 * radius, 2 * radius, 2 * radius)):
         b.ball(x, y, z + radius * 0.4, radius, Surface("stone"))
 
 
 def ball(b: Builder, rng: np.random.Generator, x: float, y: float, z: float, yaw: float) -> None:
     """A football."""
-    with b.thing("ball", x, y, z, (0.22, 0.22, 0.22), 0.0):
+    with b.thing("ball", x, y, z, (0.22, 0.22, 0.22)):
         b.ball(x, y, z + 0.11, 0.11, Surface("cloth", paint(rng, 0.4)))
 
 
@@ -179,7 +179,7 @@ def cupboard(b: Builder, rng: np.random.Generator, x: float, y: float, z: float,
 
 def floor_lamp(b: Builder, rng: np.random.Generator, x: float, y: float, z: float, yaw: float) -> None:
     """A standing lamp of 1.6 m."""
-    with b.thing("lamp", x, y, z, (0.4, 0.4, 1.6), 0.0):
+    with b.thing("lamp", x, y, z, (0.4, 0.4, 1.6)):
         b.post(x, y, z, 0.02, 1.4, Surface("smooth", (0.2, 0.2, 0.2)))
         b.ball(x, y, z + 1.4, 0.2, Surface("smooth", (1.1, 1.05, 0.85)))
 

@@ -1,10 +1,11 @@
-"""The image of a traced view: texture, light, and softened outlines."""
+"""The image of a traced view: texture, light, contact shadows and softened outlines."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from vlm3data.sources._synthetic.atlas import atlas, colours
+from vlm3data.sources._synthetic.contact import darken
 from vlm3data.sources._synthetic.packed import PackedWorld, lit
 from vlm3data.sources._synthetic.trace import Traced
 from vlm3data.types import Camera, Float32Array, Float64Array, Int64Array, UInt8Array
@@ -14,7 +15,7 @@ def shade(packed: PackedWorld, traced: Traced, camera: Camera, world_from_cam: F
     """Return the (h, w, 3) image."""
     height, width = traced.surface.shape
     surface = traced.surface.ravel().astype(np.int64)
-    depth = 1.0 / np.maximum(traced.inverse_depth, np.float32(1e-5))
+    depth: Float32Array = np.float32(1.0) / np.maximum(traced.inverse_depth, np.float32(1e-5))
     x = ((np.arange(width) + 0.5 - camera.cx_px) / camera.fx_px).astype(np.float32)
     y = ((np.arange(height) + 0.5 - camera.cy_px) / camera.fy_px).astype(np.float32)
     u, v = (_flat_texture(row, packed, surface, depth, x, y, world_from_cam) for row in (packed.u, packed.v))
@@ -42,6 +43,7 @@ def shade(packed: PackedWorld, traced: Traced, camera: Camera, world_from_cam: F
         tint[round_px] *= light[:, None].astype(np.float32)
     texel = colours(material, u, v, footprint * texels_per_m.take(material))
     image = (texel * tint).reshape(height, width, 3)
+    darken(image, packed, traced, camera, world_from_cam)
     _soften(image, traced)
     return np.minimum(image, 255.0).astype(np.uint8)
 

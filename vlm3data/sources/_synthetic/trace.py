@@ -59,7 +59,7 @@ class _Canvas:
         np.copyto(self.surface[window], surface, where=closer)  # type: ignore[arg-type]
 
 
-def _affine(coefficients: Float64Array, x: Float32Array, y: Float32Array) -> Float32Array:
+def affine(coefficients: Float64Array, x: Float32Array, y: Float32Array) -> Float32Array:
     """Return a x + b y + c over a grid, for coefficients (3,) or (n, 3)."""
     a, b, c = np.moveaxis(coefficients.astype(np.float32)[..., None], -2, 0)
     return (b * y + c)[..., :, None] + (a * x)[..., None, :]
@@ -96,7 +96,7 @@ def trace(packed: PackedWorld, camera: Camera, world_from_cam: Float64Array, far
         y=y,
         rotation=rotation,
         centre_m=centre,
-        ray=tuple(_affine(rotation, x, y)),
+        ray=tuple(affine(rotation, x, y)),
         nearest=np.zeros((height, width), np.float32),
         surface=np.zeros((height, width), np.int16),
         claimed=np.full((height, width), -1, np.int16),
@@ -109,7 +109,7 @@ def trace(packed: PackedWorld, camera: Camera, world_from_cam: Float64Array, far
 
     everywhere = (slice(None), slice(None))
     for i in range(len(packed.world.planes)):
-        canvas.put(everywhere, _affine(flat[i], x, y), i, -1)
+        canvas.put(everywhere, affine(flat[i], x, y), i, -1)
     boxes = windows((packed.corners - centre) @ rotation, camera)
     num_blocks, num_balls = len(packed.world.blocks), len(packed.world.balls)
     for part in np.flatnonzero((boxes[:, 0] < boxes[:, 2]) & (boxes[:, 1] < boxes[:, 3])).tolist():
@@ -143,7 +143,7 @@ def _block(
     if not len(front):
         return
     order = np.concatenate([front, np.flatnonzero(~facing) + first])
-    inverse = _affine(flat[order], canvas.x[window[1]], canvas.y[window[0]])
+    inverse = affine(flat[order], canvas.x[window[1]], canvas.y[window[0]])
     enter, face = inverse[0], np.full(inverse.shape[1:], front[0], np.int16)
     for candidate, surface in zip(inverse[1:], front[1:], strict=False):
         farther = candidate < enter
@@ -159,7 +159,7 @@ def _ball(canvas: _Canvas, packed: PackedWorld, index: int, window: tuple[slice,
     ball = packed.world.balls[index]
     centre = (np.asarray(ball.centre_m) - canvas.centre_m) @ canvas.rotation
     x, y = canvas.x[window[1]], canvas.y[window[0]]
-    along = _affine(centre, x, y)
+    along = affine(centre, x, y)
     square = (y * y + np.float32(1.0))[:, None] + (x * x)[None]
     outside = np.float32(centre @ centre - ball.radius_m**2)
     under = along * along - square * outside
@@ -195,7 +195,7 @@ def _post(
         canvas.put(window, np.where(hit, inverse, np.float32(0.0)), surface, post.thing)
     top = len(packed.world.planes) + 6 * len(packed.world.blocks) + index
     if gap[top] < 0:
-        inverse = _affine(flat[top], canvas.x[window[1]], canvas.y[window[0]])
+        inverse = affine(flat[top], canvas.x[window[1]], canvas.y[window[0]])
         from_x, from_y = ray_x - base_x * inverse, ray_y - base_y * inverse
         hit = from_x * from_x + from_y * from_y <= (radius * inverse) ** 2
         canvas.put(window, np.where(hit, inverse, np.float32(0.0)), top, post.thing)

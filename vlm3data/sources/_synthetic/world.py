@@ -79,6 +79,8 @@ class Thing:
     centre_m: tuple[float, float, float]
     size_m: tuple[float, float, float]
     yaw_rad: float
+    round: bool = False
+    """Whether its outline seen from above is a circle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,10 +138,13 @@ class Builder:
 
     @contextmanager
     def thing(
-        self, label: str, x: float, y: float, z: float, size: tuple[float, float, float], yaw: float
+        self, label: str, x: float, y: float, z: float, size: tuple[float, float, float], yaw: float | None = None
     ) -> Iterator[None]:
-        """Let the parts added inside `with` belong to one object, whose box stands on height `z`."""
-        self.things.append(Thing(label, (x, y, z + size[2] / 2), size, yaw))
+        """Let the parts added inside `with` belong to one object, whose box stands on height `z`.
+
+        Without a yaw the object is round.
+        """
+        self.things.append(Thing(label, (x, y, z + size[2] / 2), size, yaw or 0.0, yaw is None))
         self._current = len(self.things) - 1
         yield
         self._current = -1

@@ -1,0 +1,214 @@
+"""Builds: what is dropped and why, the same bytes however they were made, nothing of others overwritten."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from tests.conftest import HEIGHT, WIDTH, directory_bytes, jsonl_line, photo, write_jsonl
+
+from vlm3data.build import BuildConfig, build, samples
+from vlm3data.shards import read_samples
+from vlm3data.types import UserError
+
+
+def config(root: Path, **changes: object) -> BuildConfig:
+    return BuildConfig.check({"source": "jsonl", "root": str(root), "focal_px": 150, "shard_size": 3} | changes, "test")
+
+
+def manifests(out: Path) -> list[dict]:
+    return [json.loads(path.read_bytes()) for path in sorted(out.glob("*.manifest.json"))]
+
+
+def one_bad(tmp_path: Path, record: object) -> Path:
+    return write_jsonl(tmp_path / "root", [jsonl_line(0), record, jsonl_line(2)])
+
+
+def with_depth(number: int, value: object) -> dict:
+    line = jsonl_line(number)
+    line["depth"][4] = value  # type: ignore[index]
+    return line
+
+
+def with_pixel(number: int, value: object) -> dict:
+    line = jsonl_line(number)
+    line["pixel_coords"][4] = value  # type: ignore[index]
+    return line
+
+
+BAD_SAMPLES = {
+    "image_missing": jsonl_line(1, image="rgb/none.jpg"),
+    "image_size_mismatch": jsonl_line(1, intrinsics=[150, 150, 80, 60, WIDTH + 1, HEIGHT]),
+    "bad_intrinsics": jsonl_line(1, intrinsics=[0, 150, 80, 60, WIDTH, HEIGHT]),
+    "path_leaves_root": jsonl_line(1, image="../../etc/passwd"),
+    "bad_record": "{not json",
+    "no_depth": jsonl_line(1, pixel_coords=[], depth=[]),
+    "image_too_small": jsonl_line(1, intrinsics=[15000, 15000, 80, 60, WIDTH, HEIGHT]),
+}
+MORE_BAD_RECORDS = [
+    "[]",
+    "1",
+    '"text"',
+    '{"image": 5}',
+    json.dumps(jsonl_line(1, depth=[1.0])),
+    json.dumps(jsonl_line(1, intrinsics=[1, 2, 3])),
+    json.dumps(jsonl_line(1, pixel_coords=[[1]], depth=[1.0])),
+    "\x00\xff",
+]
+
+
+@pytest.mark.parametrize("reason", BAD_SAMPLES)
+def test_an_unusable_sample_is_dropped_for_a_named_reason_and_counted(tmp_path, reason):
+    out = tmp_path / "out"
+    dataset = build(config(one_bad(tmp_path, BAD_SAMPLES[reason]), max_drop_rate=0.5), str(out), workers=1)
+    assert dataset["drops"] == {reason: 1}
+    assert [m["drops"] for m in manifests(out)] == [{reason: 1}]
+    assert dataset["samples"] == len(list(read_samples(str(out)))) == 2
+
+
+@pytest.mark.parametrize("line", MORE_BAD_RECORDS)
+def test_a_line_that_is_no_record_costs_one_sample(tmp_path, line):
+    dataset = build(config(one_bad(tmp_path, line), max_drop_rate=0.5), str(tmp_path / "out"), workers=1)
+    assert dataset["drops"] == {"bad_record": 1}
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda data: data[: len(data) // 2], "image_truncated"),
+        (lambda data: data[:20], "image_unreadable"),
+        (lambda data: b"", "image_unreadable"),
+        (lambda data: b"GIF89a" + data, "image_unreadable"),
+    ],
+)
+def test_a_damaged_image_is_dropped(tmp_path, damage, reason):
+    root = one_bad(tmp_path, jsonl_line(1))
+    (root / "rgb" / "1.jpg").write_bytes(damage(photo(1)))
+    dataset = build(config(root, max_drop_rate=0.5), str(tmp_path / "out"), workers=1)
+    assert dataset["drops"] == {reason: 1}
+
+
+@pytest.mark.parametrize(
+    ("record", "reason"),
+    [
+        (with_depth(1, None), "depth_not_finite"),
+        (with_depth(1, 0.0), "depth_not_positive"),
+        (with_depth(1, -2.0), "depth_not_positive"),
+        (with_pixel(1, [WIDTH, 5]), "pixel_outside_image"),
+        (with_pixel(1, [5, -1]), "pixel_outside_image"),
+    ],
+)
+def test_a_wrong_label_is_dropped_by_itself_and_counted(tmp_path, record, reason):
+    out = tmp_path / "out"
+    dataset = build(config(one_bad(tmp_path, record)), str(out), workers=1)
+    assert dataset["drops"] == {}
+    assert dataset["labels"]["dropped"] == {reason: 1}
+    kept, cut = dataset["labels"]["kept"], sum(dataset["labels"]["cut"].values())
+    assert kept + cut + 1 == 60
+    assert sum(len(sample.questions) for sample in read_samples(str(out))) == kept
+
+
+def test_nan_in_json_is_a_dropped_record(tmp_path):
+    line = json.dumps(with_depth(1, float("nan")))
+    dataset = build(config(one_bad(tmp_path, line), max_drop_rate=0.5), str(tmp_path / "out"), workers=1)
+    assert dataset["drops"] or dataset["labels"]["dropped"]
+
+
+def test_more_drops_than_the_budget_fail_the_build_and_leave_no_dataset(tmp_path):
+    root = one_bad(tmp_path, BAD_SAMPLES["image_missing"])
+    with pytest.raises(UserError, match=r"dropped 1 of 3 samples \(image_missing 1\)"):
+        build(config(root, max_drop_rate=0.3), str(tmp_path / "out"), workers=1)
+    assert not (tmp_path / "out" / "dataset.json").exists()
+    assert build(config(root, max_drop_rate=0.34), str(tmp_path / "out"), workers=1)["samples"] == 2
+
+
+def test_a_build_that_drops_everything_fails_whatever_the_budget(tmp_path):
+    root = write_jsonl(tmp_path / "root", ["{}", "{}"])
+    with pytest.raises(UserError, match="no sample is left: bad_record 2"):
+        build(config(root, max_drop_rate=1), str(tmp_path / "out"), workers=1)
+
+
+def test_two_builds_give_the_same_bytes_on_every_engine(tmp_path, toy_root):
+    for name, options in {
+        "inline": {"workers": 1},
+        "processes": {"workers": 2},
+        "ray": {"engine": "ray", "workers": 2},
+    }.items():
+        build(config(toy_root), str(tmp_path / name), **options)
+    reference = directory_bytes(tmp_path / "inline")
+    assert len([name for name in reference if name.endswith(".tar")]) == 4
+    assert directory_bytes(tmp_path / "processes") == reference
+    assert directory_bytes(tmp_path / "ray") == reference
+
+
+def test_samples_yields_what_build_writes(tmp_path, toy_root):
+    build(config(toy_root), str(tmp_path / "out"), workers=1)
+    written = [(s.key, s.images, s.record_json) for s in read_samples(str(tmp_path / "out"))]
+    assert [(s.key, s.images, s.record_json) for s in samples(config(toy_root))] == written
+
+
+@pytest.mark.parametrize("engine", ["local", "ray"])
+def test_a_killed_build_goes_on_and_ends_with_the_same_bytes(tmp_path, engine):
+    root = write_jsonl(tmp_path / "root", [jsonl_line(number) for number in range(120)])
+    build(config(root), str(tmp_path / "reference"), workers=1)
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "vlm3data.cli", "build", "jsonl", "--root", str(root), "--out", str(out)]
+    command += ["--focal", "150", "--shard-size", "3", "--workers", "2", "--engine", engine]
+    process = subprocess.Popen(command, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while not list(out.glob("*.manifest.json")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    committed = len(list(out.glob("*.manifest.json")))
+    assert 0 < committed < 40, "the kill must hit the middle of the build"
+    assert not (out / "dataset.json").exists()
+    subprocess.run(command, check=True, capture_output=True)
+    assert directory_bytes(out) == directory_bytes(tmp_path / "reference")
+
+
+def test_another_builds_output_is_refused_and_left_alone(tmp_path, toy_root):
+    out = tmp_path / "out"
+    build(config(toy_root), str(out), workers=1)
+    before = directory_bytes(out)
+    for changed in ({"focal_px": 140}, {"limit": 5}, {"seed": 1}, {"tasks": {"depth": {"pixels": 3}}}):
+        with pytest.raises(UserError, match="of another build"):
+            build(config(toy_root, **changed), str(out), workers=1)
+    assert directory_bytes(out) == before
+
+
+def test_the_limit_counts_samples_and_the_split_is_the_files(tmp_path, toy_root):
+    assert len(list(samples(config(toy_root, limit=5)))) == 5
+    write_jsonl(toy_root, [jsonl_line(number) for number in range(2)], "toy_val.jsonl")
+    assert len(list(samples(config(toy_root, split="val")))) == 2
+    assert len(list(samples(config(toy_root)))) == 14
+    with pytest.raises(UserError, match="no such split; known: train, val"):
+        list(samples(config(toy_root, split="valid")))
+
+
+def test_a_bug_in_a_source_keeps_its_traceback_and_names_the_frame(toy_root, monkeypatch):
+    def broken(*_: object) -> bytes:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("vlm3data.sources.jsonl.JsonlSource._read", broken)
+    with pytest.raises(ZeroDivisionError) as caught:
+        list(samples(config(toy_root)))
+    assert "frame toy_train-00000000" in caught.value.__notes__[0]
+
+
+def test_euclidean_labels_are_longer_than_z_by_the_obliqueness_of_the_ray(toy_root):
+    z, euclidean = (next(samples(config(toy_root, label_depth=kind))) for kind in ("z", "euclidean"))
+    camera = z.record["views"][0]["camera"]
+    by_pixel = {tuple(q.truth["pixel_px"]): q.truth["depth_m"] for q in z.questions}
+    for question in euclidean.questions:
+        u, v = question.truth["pixel_px"]
+        x, y = (u - camera["cx_px"]) / camera["fx_px"], (v - camera["cy_px"]) / camera["fy_px"]
+        expected = by_pixel[u, v] * (1 + x * x + y * y) ** 0.5
+        assert question.truth["depth_m"] == pytest.approx(expected, rel=5e-3)
+        assert question.truth["depth_kind"] == "euclidean"
