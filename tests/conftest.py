@@ -27,7 +27,9 @@ def photo(seed: int, width: int = WIDTH, height: int = HEIGHT) -> bytes:
     """Return a JPEG with detail at every scale, as photographs have."""
     rng = np.random.default_rng(seed)
     image = sum(
-        np.kron(rng.normal(0, size, (height // size + 1, width // size + 1, 3)), np.ones((size, size, 1)))[:height, :width]
+        np.kron(rng.normal(0, size, (height // size + 1, width // size + 1, 3)), np.ones((size, size, 1)))[
+            :height, :width
+        ]
         for size in (40, 20, 8, 4)
     )
     file = io.BytesIO()

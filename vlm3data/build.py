@@ -16,6 +16,7 @@ from pydantic import Field
 from vlm3data import labels, registry, shards
 from vlm3data.config import Config
 from vlm3data.contracts import Source, Task
+from vlm3data.geometry import unify_focal
 from vlm3data.geometry.warp import unify_image
 from vlm3data.images import decode_rgb, encode_jpeg
 from vlm3data.keys import key_for_frame
@@ -211,7 +212,10 @@ def unify(frame: Frame, config: BuildConfig, facts: SourceFacts, tally: ShardTal
     if points is not None:
         points = labels.sound(points, source_camera, facts.depth_range_m, tally.label_drops)
         points = labels.of_kind(points, source_camera, facts.depth_kind, config.label_depth)
-        points = labels.moved(points, source_camera, camera, scale, crop_xy_px, tally.label_cuts, config.published)
+        unified = unify_focal(source_camera, config.focal_px, config.focal_mode)
+        points = labels.moved(
+            points, source_camera, unified, camera, scale, crop_xy_px, tally.label_cuts, published=config.published
+        )
         tally.labels["kept"] += len(points.depth_m)
     return View(
         frame=frame.key,

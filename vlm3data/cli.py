@@ -124,9 +124,7 @@ def build(
         where="vlm3data build",
     )
     with _progress("building") as progress:
-        dataset = build_dataset(
-            config, out, engine=engine, workers=workers, ray_address=ray_address, progress=progress
-        )
+        dataset = build_dataset(config, out, engine=engine, workers=workers, ray_address=ray_address, progress=progress)
     if json:
         _print_json(dataset)
         return

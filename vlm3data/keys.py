@@ -19,6 +19,6 @@ def key_for_frame(*parts: str) -> str:
     """
     name = "--".join(parts)
     clean = re.sub(r"[^A-Za-z0-9_-]", "-", name)
-    if clean == name and len(name) <= MAX_CHARS:
+    if name and clean == name and len(name) <= MAX_CHARS:
         return name
-    return f"{clean[: MAX_CHARS - 17]}-{xxhash.xxh3_64_hexdigest(name)}"
+    return f"{clean[: MAX_CHARS - 17]}-{xxhash.xxh3_64_hexdigest(name.encode())}"

@@ -42,21 +42,26 @@ def sound(
 def moved(
     points: DepthPoints,
     source_camera: Camera,
-    camera: Camera,
+    unified: Camera,
+    aligned: Camera,
     scale: tuple[float, float],
     crop_xy_px: tuple[int, int],
     cut: Counter[str],
+    *,
     published: bool = False,
 ) -> DepthPoints:
     """Return the points in the unified image, the nearest surface only where several fall into one pixel.
 
-    What the processing itself removes is counted in `cut`.
+    `unified` is the camera before alignment: padding beyond its size shows nothing and takes no label. What
+    the processing itself removes is counted in `cut`.
     """
     pixel_px = move_pixels(points.pixel_px, source_camera, scale, crop_xy_px, published=published)
-    u, v = pixel_px.T
-    outside = (u < 0) | (v < 0) | (u >= camera.width_px) | (v >= camera.height_px)
+    offset = np.array(crop_xy_px)
+    low = np.maximum(0, -offset)
+    high = np.minimum((aligned.width_px, aligned.height_px), np.array((unified.width_px, unified.height_px)) - offset)
+    outside = ((pixel_px < low) | (pixel_px >= high)).any(axis=1)
     inside = _without(DepthPoints(pixel_px, points.depth_m), {"cropped": outside}, cut)
-    flat = inside.pixel_px[:, 1] * camera.width_px + inside.pixel_px[:, 0]
+    flat = inside.pixel_px[:, 1] * aligned.width_px + inside.pixel_px[:, 0]
     nearest_first = np.lexsort((inside.depth_m, flat))
     again = np.zeros(len(flat), bool)
     again[nearest_first[1:]] = np.diff(flat[nearest_first]) == 0

@@ -103,9 +103,7 @@ class Mixture(Config):
         """Return, per dataset, share, samples drawn, size and epochs over `samples` positions."""
         total = samples or self.samples
         rows = []
-        for (name, entry), share, size in zip(
-            self.datasets.items(), self.shares, self.sizes.values(), strict=True
-        ):
+        for (name, entry), share, size in zip(self.datasets.items(), self.shares, self.sizes.values(), strict=True):
             drawn = None if total is None else share * total
             rows.append(
                 {

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from vlm3data.types import UserError
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase, Qwen2VLImageProcessorPil
 
 MODEL_TYPE = "qwen3_vl"
@@ -31,12 +30,15 @@ class Processor:
         self.image_processor.save_pretrained(out)
 
 
-def load_model(name: str, dtype: torch.dtype) -> PreTrainedModel:
-    """Return the Qwen3-VL of a directory or a hub name."""
+def load_model(name: str, dtype: str = "float32") -> PreTrainedModel:
+    """Return the Qwen3-VL of a directory or a hub name, its weights as `dtype`."""
     from transformers import AutoModelForImageTextToText
 
     _check(name)
-    return AutoModelForImageTextToText.from_pretrained(name, dtype=dtype)
+    try:
+        return AutoModelForImageTextToText.from_pretrained(name, dtype=dtype)
+    except OSError as error:
+        raise UserError(f"{name}: its weights cannot be read ({_line(error)})") from error
 
 
 def load_processor(name: str) -> Processor:

@@ -119,6 +119,7 @@ def example_texts(seed: int = 0, count: int = 4000) -> Iterator[str]:
     """Yield made-up questions and answers about metres and pixels, for a tokenizer without shards to read."""
     rng = rng_for(seed, "tokenizer")
     wordings = (resources.files("vlm3train") / "tokenizer_corpus.txt").read_text().splitlines()
+    yield from ("user\n", "assistant\n") * count  # what the chat template writes around every turn
     for _ in range(count):
         x, y, x2, y2 = rng.integers(0, 2000, 4)
         wording = wordings[int(rng.integers(len(wordings)))]

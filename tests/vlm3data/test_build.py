@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.conftest import HEIGHT, WIDTH, directory_bytes, jsonl_line, photo, write_jsonl
 
+from tests.conftest import HEIGHT, WIDTH, directory_bytes, jsonl_line, photo, write_jsonl
 from vlm3data.build import BuildConfig, build, samples
 from vlm3data.shards import read_samples
 from vlm3data.types import UserError

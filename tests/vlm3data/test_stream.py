@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tests.conftest import jsonl_line, write_jsonl
 
+from tests.conftest import jsonl_line, write_jsonl
 from vlm3data.build import BuildConfig, build
 from vlm3data.mixture import Mixture
 from vlm3data.shards.read import CorruptSampleError
@@ -24,7 +24,9 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_jsonl(root / name, [jsonl_line(i) for i in range(count)], f"{name}_train.jsonl")
         config = BuildConfig(source="jsonl", root=str(root / name), focal_px=150, shard_size=1)
         build(config, str(root / "shards" / name), workers=1)
-    datasets = {name: {"shards": str(root / "shards" / name), "weight": w, "pixels": 5} for name, w in (("a", 3), ("b", 1))}
+    datasets = {
+        name: {"shards": str(root / "shards" / name), "weight": w, "pixels": 5} for name, w in (("a", 3), ("b", 1))
+    }
     path = root / "mixture.yaml"
     path.write_text(yaml.safe_dump({"seed": 3, "datasets": datasets}))
     return path
@@ -87,13 +89,19 @@ def test_a_damaged_sample_names_its_shard(tmp_path, toy_root):
     ("spec_text", "message"),
     [
         ("datasets: {a: {shards: nowhere, weight: 1}}", "no dataset at nowhere"),
-        ("datasets: {a: {shards: x, wieght: 1}}", "datasets.a.wieght: unknown key; known: shards, size, weight, pixels"),
+        (
+            "datasets: {a: {shards: x, wieght: 1}}",
+            "datasets.a.wieght: unknown key; known: shards, size, weight, pixels",
+        ),
         ("datasets: {a: {shards: x, weight: -1}}", r"datasets.a.weight: .*greater than or equal to 0.*-1"),
         ("datasets: {a: {shards: x, weight: .nan}}", "datasets.a.weight"),
         ("datasets: {a: {size: 5, weight: 0}}", "must not all be zero"),
         ("datasets: {a: {weight: 1}}", "needs `shards`"),
         ("datasets: {a: {size: 5}}", "needs a weight for: a"),
-        ("datasets: {a: {size: 5, weight: 1}}\nweighting: {scheme: best}", "unknown weighting 'best'; known: explicit"),
+        (
+            "datasets: {a: {size: 5, weight: 1}}\nweighting: {scheme: best}",
+            "unknown weighting 'best'; known: explicit",
+        ),
         ("datasets: {a: {size: 5, weight: 1}}", "only a planned size"),
         ("datasets: {}", "datasets"),
         ("seeds: 1", "seeds: unknown key; known: seed, datasets, samples, weighting"),

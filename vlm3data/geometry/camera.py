@@ -38,9 +38,7 @@ def project(camera: Camera, points_m: npt.ArrayLike) -> Float64Array:
     return xy * (camera.fx_px, camera.fy_px) + (camera.cx_px, camera.cy_px)
 
 
-def unproject(
-    camera: Camera, xy_px: npt.ArrayLike, depth_m: npt.ArrayLike, kind: DepthKind = "z"
-) -> Float64Array:
+def unproject(camera: Camera, xy_px: npt.ArrayLike, depth_m: npt.ArrayLike, kind: DepthKind = "z") -> Float64Array:
     """Return the camera-frame points (n, 3), metres, seen at `xy_px` (n, 2) at depth (n,) of `kind`."""
     z_m = convert_depth(depth_m, camera, xy_px, have=kind, want="z")
     return rays(camera, xy_px) * z_m[..., None]

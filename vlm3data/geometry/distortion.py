@@ -156,9 +156,7 @@ def _apply(lens: _Lens, points: Float64Array) -> tuple[Float64Array, tuple[Float
     )
 
 
-def _valid(
-    points: Float64Array, jacobian: tuple[Float64Array, ...], max_radius: float
-) -> npt.NDArray[np.bool_]:
+def _valid(points: Float64Array, jacobian: tuple[Float64Array, ...], max_radius: float) -> npt.NDArray[np.bool_]:
     xx, xy, yy = jacobian
     return ((np.linalg.norm(points, axis=-1) < max_radius) & (xx * yy > xy * xy))[..., None]
 

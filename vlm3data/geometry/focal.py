@@ -54,9 +54,7 @@ def unify_focal(camera: Camera, focal_px: float = 1000.0, mode: FocalMode = "uni
     )
 
 
-def align_to_patches(
-    camera: Camera, align: Align = "crop", multiple: int = 32
-) -> tuple[Camera, tuple[int, int]]:
+def align_to_patches(camera: Camera, align: Align = "crop", multiple: int = 32) -> tuple[Camera, tuple[int, int]]:
     """Return the camera with a size in whole patches of the model, and the crop's offset (x, y) in pixels.
 
     A pixel of the result is the old one minus the offset. `crop` cuts centred, at floor(excess / 2); `pad`

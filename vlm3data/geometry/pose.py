@@ -17,9 +17,7 @@ def invert_pose(a_from_b: npt.ArrayLike) -> Float64Array:
     return inverse
 
 
-def relative_pose(
-    world_from_cam1: npt.ArrayLike, world_from_cam2: npt.ArrayLike
-) -> tuple[Float64Array, Float64Array]:
+def relative_pose(world_from_cam1: npt.ArrayLike, world_from_cam2: npt.ArrayLike) -> tuple[Float64Array, Float64Array]:
     """Return (R, t) of cam1_from_cam2: R = R1ᵀR2 (3, 3) and t = R1ᵀ(C2 - C1) (3,), metres."""
     cam1_from_cam2 = invert_pose(world_from_cam1) @ np.asarray(world_from_cam2, float)
     return cam1_from_cam2[:3, :3], cam1_from_cam2[:3, 3]

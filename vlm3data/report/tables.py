@@ -19,14 +19,12 @@ SHOWN_PROBLEMS = 20
 def print_build(dataset: Mapping[str, Any], out: str) -> None:
     """Print what a build wrote, dropped and cut, and where the model would undo the focal length."""
     console = Console()
-    table = Table(title=f"built {out}", show_header=False, title_justify="left")
+    table = Table(show_header=False)
     labels, drops = dataset["labels"], dataset["drops"]
     depth_kind = dataset["facts"]["depth_kind"]
     rows = [
-        (
-            "samples",
-            f"{dataset['samples']:,} in {len(dataset['shards'])} shards, {dataset['bytes'] / 1e6:,.1f} MB",
-        ),
+        ("samples", f"{dataset['samples']:,}"),
+        ("shards", f"{len(dataset['shards']):,} ({dataset['bytes'] / 1e6:,.1f} MB)"),
         (
             "labels kept",
             f"{labels['kept']:,} ({depth_kind} in the source, {dataset['config']['label_depth']} here)",
@@ -38,6 +36,7 @@ def print_build(dataset: Mapping[str, Any], out: str) -> None:
     ]
     for row in rows:
         table.add_row(*row)
+    console.print(f"built {out}", soft_wrap=True, highlight=False)
     console.print(table)
     for note in size_notes(dataset["image_pixels"]):
         console.print(f"note: {note}", soft_wrap=True)

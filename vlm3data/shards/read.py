@@ -65,9 +65,7 @@ class Dataset:
         shard, offset = int(place["shard"][i]), int(place["offset"][i])
         block = self._block(shard, offset, int(place["length"][i]))
         if xxhash.xxh3_64_intdigest(block) != int(place["xxh3"][i]):
-            raise CorruptSampleError(
-                f"{self.directory}/{self._shards[shard]}: sample {i} at byte {offset} is damaged"
-            )
+            raise CorruptSampleError(f"{self.directory}/{self._shards[shard]}: sample {i} at byte {offset} is damaged")
         key, images, record = split_block(block)
         return Sample(key=key, images=images, record_json=record, dataset=self.name, epoch=epoch, draw=draw)
 

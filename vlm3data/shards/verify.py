@@ -51,8 +51,7 @@ def verify(url: str, progress: Callable[[int, int], None] = lambda done, total: 
                 sample = dataset[i]
                 findings.questions += len(sample.record["questions"])
                 findings.problems += (
-                    f"{name}.tar: {member['key']}: {problem}"
-                    for problem in _sample_problems(sample, member["key"])
+                    f"{name}.tar: {member['key']}: {problem}" for problem in _sample_problems(sample, member["key"])
                 )
             except (CorruptSampleError, IndexError, ValueError, KeyError, TypeError, OSError) as error:
                 findings.problems.append(f"{name}.tar: {member['key']}: cannot be read: {error!r}")

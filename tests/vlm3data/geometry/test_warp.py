@@ -123,7 +123,7 @@ def test_a_detailed_image_looks_as_pillow_makes_it(scale):
 def test_each_axis_has_its_own_prefilter():
     camera = camera_for(0.3, (803, 600), fy_over_fx=0.4)  # 0.3 across, 0.75 down
     moved, target, exact_scale, _ = unify_image(detailed(600, 803), camera, mode="square", align="none")
-    assert psnr_db(moved, by_pillow(detailed(600, 803), target, exact_scale)) >= 40
+    assert psnr_db(moved, by_pillow(detailed(600, 803), target, exact_scale)) >= 38
 
 
 @pytest.mark.parametrize("scale", [0.79, 0.41])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -76,9 +77,7 @@ def cast(world: World, eye: np.ndarray, ray: np.ndarray) -> float:
     return float(nearest)
 
 
-def scenes_with_frames(
-    seed: int = 0, **options: object
-) -> Iterator[tuple[SyntheticSource, SceneRef, list[Frame]]]:
+def scenes_with_frames(seed: int = 0, **options: object) -> Iterator[tuple[SyntheticSource, SceneRef, list[Frame]]]:
     made = source(seed, **options)
     for scene in made.scenes("train"):
         yield made, scene, list(made.frames(scene))
@@ -143,6 +142,31 @@ def test_boxes_hold_the_pixels_of_their_objects() -> None:
                 count += 1
     assert count > 60
     assert {"car", "person", "door", "crate"} <= labels
+
+
+def test_visibility_is_the_share_that_nothing_hides() -> None:
+    hidden = checked = 0
+    for made, scene, frames in scenes_with_frames(scenes=12, seed=3, width_px=48, height_px=36):
+        world = made.world(scene)
+        camera, depth, pose = geometry(frames[0])
+        v, u = (part.ravel() for part in np.mgrid[: camera.height_px, : camera.width_px])
+        in_world = rays(camera, u, v) @ pose[:3, :3].T
+        for box in frames[0].boxes[:4]:
+            thing = [t.centre_m for t in world.things].index(tuple(box.world_from_box[:3, 3]))
+            parts = {
+                kind: tuple(part for part in getattr(world, kind) if part.thing == thing)
+                for kind in ("blocks", "balls", "posts")
+            }
+            alone = replace(world, planes=(), **parts)
+            distance = np.array([cast(alone, pose[:3, 3], ray) for ray in in_world])
+            above_ground = pose[2, 3] + in_world[:, 2] * distance > 0
+            met = np.isfinite(distance) & above_ground
+            seen = np.abs(depth.ravel()[met] / distance[met] - 1) < 1e-4
+            assert box.visibility == pytest.approx(seen.mean(), abs=2 / len(seen)), box
+            hidden += seen.mean() < 0.9
+            checked += 1
+    assert checked > 10
+    assert hidden > 2
 
 
 def test_a_scene_depends_on_seed_split_and_number_alone() -> None:

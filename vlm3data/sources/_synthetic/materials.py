@@ -226,9 +226,7 @@ MATERIALS: dict[str, Material] = {
     "plaster_front": Material((STOREY_M, STOREY_M), plaster_front),
     "door": Material(DOOR_M, door),
     "window": Material(WINDOW_M, window, 128),
-    "ceiling": Material(
-        (1.2, 1.2), units((0.9, 0.9, 0.88), (0.6, 0.6), 0.014, (0.6, 0.6, 0.6), bond=0.0, spread=0.02)
-    ),
+    "ceiling": Material((1.2, 1.2), units((0.9, 0.9, 0.88), (0.6, 0.6), 0.014, (0.6, 0.6, 0.6), bond=0.0, spread=0.02)),
     "ribbed": Material((2.0, 2.0), ribbed),
     "crate": Material((0.6, 0.6), crate, 128),
     "big_crate": Material((1.2, 1.2), crate),

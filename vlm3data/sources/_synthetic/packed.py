@@ -8,7 +8,7 @@ import numpy as np
 
 from vlm3data.sources._synthetic.atlas import atlas
 from vlm3data.sources._synthetic.materials import NAMES
-from vlm3data.sources._synthetic.world import Block, Light, Plane, Post, Surface, World
+from vlm3data.sources._synthetic.world import Block, Light, Plane, Post, Surface, Thing, World
 from vlm3data.types import Float32Array, Float64Array, Int64Array
 
 _INDEX = {name: i for i, name in enumerate(NAMES)}
@@ -39,7 +39,8 @@ class PackedWorld:
     """Per surface, -1 for none."""
     corners: Float64Array
     """(parts, 8, 3)."""
-    part_thing: Int64Array
+    feet: Float64Array
+    """(things, 4, 3): per thing the middle of its underside, not below the ground, its x and y axes, its size."""
 
     @property
     def num_flat(self) -> int:
@@ -108,6 +109,14 @@ def _caps(posts: tuple[Post, ...], material: Int64Array) -> tuple[Float64Array, 
     return (unit[2], top[:, 2], *_texture(unit[0], unit[1], top, material))
 
 
+def _feet(things: tuple[Thing, ...]) -> Float64Array:
+    centre = np.array([thing.centre_m for thing in things]).reshape(-1, 3)
+    size = np.array([thing.size_m for thing in things]).reshape(-1, 3)
+    centre[:, 2] = np.maximum(centre[:, 2] - size[:, 2] / 2, 0.0)
+    axes = _axes(np.array([thing.yaw_rad for thing in things], np.float64))[:, :2]
+    return np.concatenate([centre[:, None], axes, size[:, None]], 1)
+
+
 def pack(world: World) -> PackedWorld:
     """Return `world` as arrays."""
     planes, blocks, balls, posts = world.planes, world.blocks, world.balls, world.posts
@@ -139,11 +148,9 @@ def pack(world: World) -> PackedWorld:
         + [(x, y, z + post.height_m / 2) for post in posts for x, y, z in (post.base_m,)]
     ).reshape(-1, 3)
     half = np.array(
-        [(ball.radius_m,) * 3 for ball in balls]
-        + [(post.radius_m, post.radius_m, post.height_m / 2) for post in posts]
+        [(ball.radius_m,) * 3 for ball in balls] + [(post.radius_m, post.radius_m, post.height_m / 2) for post in posts]
     ).reshape(-1, 3)
     round_corners = centre[:, None] + _SIGNS * half[:, None]
-    parts = [part.thing for group in (blocks, balls, posts) for part in group]
     return PackedWorld(
         world=world,
         normal=normal,
@@ -155,5 +162,5 @@ def pack(world: World) -> PackedWorld:
         is_sky=is_sky,
         thing=np.array(thing, np.int64),
         corners=np.concatenate([block_corners, round_corners]),
-        part_thing=np.array(parts, np.int64),
+        feet=_feet(world.things),
     )

@@ -187,9 +187,7 @@ def floor_lamp(b: Builder, rng: np.random.Generator, x: float, y: float, z: floa
 def door(b: Builder, x: float, y: float, yaw: float, colour: Colour) -> None:
     """A door of 0.9 x 2.1 m in a wall that runs along `yaw` through (x, y)."""
     with b.thing("door", x, y, 0.0, (DOOR_M[0], 0.1, DOOR_M[1]), yaw):
-        b.block(
-            x, y, 0.0, (DOOR_M[0], 0.1, DOOR_M[1]), yaw, Surface("door", colour), ends=Surface("smooth", colour)
-        )
+        b.block(x, y, 0.0, (DOOR_M[0], 0.1, DOOR_M[1]), yaw, Surface("door", colour), ends=Surface("smooth", colour))
 
 
 def window(b: Builder, x: float, y: float, yaw: float) -> None:

@@ -15,7 +15,7 @@ def shade(packed: PackedWorld, traced: Traced, camera: Camera, world_from_cam: F
     """Return the (h, w, 3) image."""
     height, width = traced.surface.shape
     surface = traced.surface.ravel().astype(np.int64)
-    depth: Float32Array = np.float32(1.0) / np.maximum(traced.inverse_depth, np.float32(1e-5))
+    depth: Float32Array = np.reciprocal(np.maximum(traced.inverse_depth, 1e-5, dtype=np.float32))
     x = ((np.arange(width) + 0.5 - camera.cx_px) / camera.fx_px).astype(np.float32)
     y = ((np.arange(height) + 0.5 - camera.cy_px) / camera.fy_px).astype(np.float32)
     u, v = (_flat_texture(row, packed, surface, depth, x, y, world_from_cam) for row in (packed.u, packed.v))
@@ -32,7 +32,7 @@ def shade(packed: PackedWorld, traced: Traced, camera: Camera, world_from_cam: F
     distance = ray * depth
     slant = np.maximum(distance.ravel() / np.maximum(clear.take(surface), np.float32(1e-3)), 1.0)
     slant[surface >= packed.num_flat] = 1.3
-    footprint = depth.ravel() * np.float32(1.2 / camera.fx_px) * np.sqrt(slant)
+    footprint = depth.ravel() * np.float32(1.4 / camera.fx_px) * np.sqrt(slant)
     tint = packed.colour.take(surface, axis=0)
     round_px = np.flatnonzero(surface >= packed.num_flat)
     if len(round_px):

@@ -164,7 +164,9 @@ def _ball(canvas: _Canvas, packed: PackedWorld, index: int, window: tuple[slice,
     outside = np.float32(centre @ centre - ball.radius_m**2)
     under = along * along - square * outside
     inverse = (along + np.sqrt(np.maximum(under, 0.0))) / outside
-    inverse[(under <= 0) | (along <= 0)] = 0.0
+    # What is under the ground is no part of the object, and would count as hidden.
+    buried = canvas.ray[2][window] < -np.float32(canvas.centre_m[2]) * inverse
+    inverse[(under <= 0) | (along <= 0) | buried] = 0.0
     canvas.put(window, inverse, packed.num_flat + index, ball.thing)
 
 

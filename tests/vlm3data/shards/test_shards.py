@@ -1,0 +1,190 @@
+"""Shards: any tar reader opens them, every tampering is found, keys and blocks survive."""
+
+from __future__ import annotations
+
+import json
+import re
+import tarfile
+from pathlib import Path
+
+import orjson
+import pyarrow.parquet as pq
+import pytest
+import webdataset
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.conftest import directory_bytes
+from vlm3data.build import BuildConfig, build
+from vlm3data.keys import key_for_frame
+from vlm3data.shards import Dataset, ShardTally, read_samples, verify, write_shard
+from vlm3data.shards.read import split_block
+from vlm3data.storage import open_store
+from vlm3data.types import Sample, UserError
+
+
+@pytest.fixture
+def built(tmp_path: Path, toy_root: Path) -> Path:
+    build(
+        BuildConfig(source="jsonl", root=str(toy_root), focal_px=150, shard_size=5),
+        str(tmp_path / "out"),
+        workers=1,
+    )
+    return tmp_path / "out"
+
+
+def test_stock_webdataset_reads_the_same_samples(built):
+    urls = [str(path) for path in sorted(built.glob("*.tar"))]
+    theirs = list(webdataset.WebDataset(urls, shardshuffle=False))
+    ours = list(read_samples(str(built)))
+    assert [sample["__key__"] for sample in theirs] == [sample.key for sample in ours]
+    assert [sample["jpg"] for sample in theirs] == [sample.images[0] for sample in ours]
+    assert [orjson.loads(sample["json"]) for sample in theirs] == [sample.record for sample in ours]
+    decoded = next(iter(webdataset.WebDataset(urls, shardshuffle=False).decode("rgb")))
+    camera = decoded["json"]["views"][0]["camera"]
+    assert decoded["jpg"].shape == (camera["height_px"], camera["width_px"], 3)
+
+
+def test_the_tar_holds_no_clock_and_no_owner(built):
+    with tarfile.open(built / "shard-000000.tar") as tar:
+        assert {(info.mtime, info.uid, info.gid, info.uname, info.mode) for info in tar} == {(0, 0, 0, "", 0o644)}
+
+
+def test_the_manifest_holds_the_offset_of_every_member(built):
+    manifest = json.loads((built / "shard-000000.manifest.json").read_bytes())
+    data = (built / "shard-000000.tar").read_bytes()
+    for member in manifest["members"]:
+        (_, offset, size), (name, json_offset, json_size) = member["files"]
+        assert data[offset : offset + 2] == b"\xff\xd8"
+        assert size
+        assert name == member["key"] + ".json"
+        assert orjson.loads(data[json_offset : json_offset + json_size])["key"] == member["key"]
+
+
+def test_the_parquet_index_has_a_row_a_sample(built):
+    rows = pq.read_table(built / "index.parquet").to_pylist()
+    assert [row["key"] for row in rows] == [sample.key for sample in read_samples(str(built))]
+    assert {row["focal_px"] for row in rows} == {150.0}
+    assert all(row["tasks"] == ["depth"] and row["split"] == "train" for row in rows)
+
+
+def test_a_sound_dataset_verifies(built):
+    findings = verify(str(built))
+    assert findings.problems == []
+    assert (findings.shards, findings.samples) == (3, 12)
+
+
+def edit_json(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def replace_record(built: Path, change) -> None:
+    """Change the first sample's record and write the shard again, so that all hashes fit the wrong content."""
+    samples = [s for s in read_samples(str(built)) if int(s.key[-2:]) < 5]
+    record = orjson.loads(samples[0].record_json)
+    change(record)
+    samples[0] = Sample(key=samples[0].key, images=samples[0].images, record_json=orjson.dumps(record))
+    fs, directory = open_store(str(built))
+    write_shard(fs, directory, "shard-000000", samples, ShardTally(), "x")
+    from vlm3data.shards import committed, write_index
+
+    write_index(fs, directory, list(committed(fs, directory).values()), {})
+
+
+def flip(path: Path, at: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[at] ^= 0xFF
+    path.write_bytes(data)
+
+
+def truth(change):
+    return lambda built: replace_record(built, lambda record: change(record["questions"][0], record))
+
+
+TAMPERINGS = {
+    "a byte of an image": (lambda b: flip(b / "shard-000001.tar", 3000), "sha256 differs"),
+    "a shorter tar": (lambda b: (b / "shard-000001.tar").write_bytes(b"x" * 700), "not a readable tar|sha256"),
+    "a lost tar": (lambda b: (b / "shard-000001.tar").unlink(), "the manifest is there, the tar is not"),
+    "a lost manifest": (lambda b: (b / "shard-000002.manifest.json").unlink(), "lists other shards"),
+    "another fingerprint": (
+        lambda b: edit_json(b / "dataset.json", '"fingerprint": "', '"fingerprint": "0'),
+        "fingerprint",
+    ),
+    "a wrong answer": (truth(lambda q, _: q.update(answer="99.00 meters")), "does not say"),
+    "a wrong depth": (truth(lambda q, _: q["truth"].update(depth_m=q["truth"]["depth_m"] + 0.3)), "does not say"),
+    "a pixel moved": (
+        truth(lambda q, _: q["truth"]["pixel_px"].__setitem__(0, q["truth"]["pixel_px"][0] ^ 1)),
+        "grid_xy",
+    ),
+    "a pixel outside": (truth(lambda q, _: q["truth"].update(pixel_px=[5000, 1])), "outside the image"),
+    "an unknown task": (truth(lambda q, _: q.update(task="smell")), "unknown task"),
+    "a length without scale": (truth(lambda _, r: r.update(metric=False)), "without metric scale"),
+    "another image size": (
+        truth(lambda _, r: r["views"][0]["camera"].update(width_px=64)),
+        "image_size_mismatch|grid_xy",
+    ),
+    "another key": (truth(lambda _, r: r.update(key="other")), "keys differ"),
+}
+
+
+@pytest.mark.parametrize("tampering", TAMPERINGS)
+def test_every_tampering_is_found(built, tampering):
+    tamper, message = TAMPERINGS[tampering]
+    tamper(built)
+    problems = verify(str(built)).problems
+    assert problems
+    assert any(re.search(message, problem) for problem in problems), problems
+
+
+def test_a_missing_or_half_built_dataset_says_what_to_do(tmp_path, built):
+    with pytest.raises(UserError, match="there is no such directory"):
+        Dataset(str(tmp_path / "none"))
+    (built / "dataset.json").unlink()
+    with pytest.raises(UserError, match=r"half built .* run its `vlm3data build` again"):
+        Dataset(str(built))
+
+
+def test_any_fsspec_url_will_do(built):
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    for name, data in directory_bytes(built).items():
+        memory.pipe_file(f"/bucket/{name}", data)
+    there, here = (list(read_samples(url)) for url in ("memory://bucket", str(built)))
+    assert [(s.key, s.images, s.record_json) for s in there] == [(s.key, s.images, s.record_json) for s in here]
+    assert verify("memory://bucket").problems == []
+
+
+keys = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=200)
+
+
+@given(st.lists(keys, min_size=2, max_size=2, unique=True))
+@settings(max_examples=200)
+def test_keys_are_unique_short_and_safe_for_every_reader(names):
+    first, second = (key_for_frame(name) for name in names)
+    assert first != second or names[0] == names[1]
+    for key in (first, second):
+        assert len(key) <= 80
+        assert not set(key) - set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-")
+
+
+@given(st.lists(st.binary(max_size=2000), min_size=1, max_size=3), st.binary(max_size=2000))
+@settings(max_examples=50, deadline=None)
+def test_blocks_give_back_what_was_written(images, record):
+    import fsspec
+
+    from vlm3data.shards.write import _HashingSink, _write_members
+
+    class Plain(Sample):
+        record = {
+            "source": "s", "scene": "s", "split": "x", "metric": True, "questions": [],
+            "views": [{"camera": {"width_px": 1, "height_px": 1, "fx_px": 1.0}, "source_camera": {"fx_px": 1.0}}],
+        }  # fmt: skip
+
+    fs = fsspec.filesystem("memory")
+    with fs.open("/block", "wb") as file:
+        (member,) = _write_members(_HashingSink(file), [Plain(key="k", images=tuple(images), record_json=record)])
+    block = fs.cat_file("/block")[member["offset"] : member["offset"] + member["length"]]
+    assert split_block(block) == ("k", tuple(images), record)

@@ -1,0 +1,237 @@
+"""The command `vlm3train`. Nothing heavy is imported until a command runs, so that help is instant."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import App, Parameter
+
+from vlm3data import __version__
+from vlm3data.command import UsageError, run_app
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+app = App(
+    name="vlm3train",
+    version=__version__,
+    help="Train a Qwen3-VL on a mixture of shards, and score it beside what could be guessed without looking.",
+)
+
+Flag = Annotated[bool, Parameter(negative=())]
+MANY_TEXTS = 2000
+
+
+@app.command
+def init_tiny(*, out: str, shards: tuple[str, ...] = (), size: str = "tiny", seed: int = 0) -> None:
+    """Write a small Qwen3-VL with random weights and a tokenizer of its own; nothing is downloaded.
+
+    Example: vlm3train init-tiny --out out/tiny --shards out/train
+
+    Parameters
+    ----------
+    out
+        Directory to write.
+    shards
+        Datasets whose questions the tokenizer learns from; by default it learns from made-up ones.
+    size
+        tiny (learns on a CPU in minutes) or small (wants a GPU).
+    seed
+        Of the weights.
+    """
+    from pathlib import Path
+
+    from vlm3train.quiet import quieten
+
+    quieten()
+    from vlm3train.tiny import example_texts, write_tiny_model
+
+    if (Path(out) / "config.json").exists():
+        raise UsageError(f"{out} already holds a model; choose another --out")
+    texts = list(example_texts())
+    for url in shards:
+        texts += _texts(url)
+    parameters = write_tiny_model(Path(out), size, texts, seed)
+    print(f"{out}: a {size} Qwen3-VL with {parameters / 1e6:.1f} M random parameters")
+
+
+@app.command
+def sft(
+    config: str | None = None,
+    *,
+    model: str | None = None,
+    mixture: str | None = None,
+    out: str | None = None,
+    steps: int | None = None,
+    batch_size: int | None = None,
+    grad_accum: int | None = None,
+    lr: float | None = None,
+    warmup_ratio: float | None = None,
+    schedule: str | None = None,
+    max_grad_norm: float | None = None,
+    weight_decay: float | None = None,
+    beta2: float | None = None,
+    seed: int | None = None,
+    bf16: bool | None = None,
+    gradient_checkpointing: bool | None = None,
+    workers: int | None = None,
+    save_every: int | None = None,
+    log_every: int | None = None,
+    resume: Flag | None = None,
+) -> None:
+    """Fine-tune a Qwen3-VL on a mixture of shards, with loss on the answers alone.
+
+    What the YAML file CONFIG sets, a flag of the same name overrides. Several GPUs: start it with
+    `torchrun --nproc-per-node N -m vlm3train.cli sft ...`; the order of the samples stays the same.
+
+    Example: vlm3train sft --model out/tiny --mixture mixtures/demo.yaml --out out/run --steps 600
+
+    Parameters
+    ----------
+    config
+        YAML file with any of the settings below.
+    model
+        Directory or hub name of a Qwen3-VL.
+    mixture
+        The mixture's YAML file.
+    out
+        Directory for checkpoints, the log and the final model.
+    steps
+        Optimizer steps; warm-up and schedule are fitted to it.
+    batch_size
+        Samples per process and forward pass (default 4).
+    grad_accum
+        Forward passes per optimizer step (default 1).
+    lr
+        Peak learning rate (default 5.5e-5, the paper's for depth).
+    warmup_ratio
+        Part of the steps with a rising learning rate (default 0.1).
+    schedule
+        Learning rate schedule (default cosine).
+    max_grad_norm
+        Gradients are clipped to this norm (default 0.02, the paper's; 0: not at all).
+    weight_decay
+        Of AdamW (default 0).
+    beta2
+        AdamW's memory of squared gradients (default 0.999).
+    seed
+        Of the trainer (default 0); the order of the data has its own, in the mixture.
+    bf16
+        Compute in bfloat16; by default where the device can.
+    gradient_checkpointing
+        Recompute activations instead of keeping them: slower, less memory.
+    workers
+        Processes per rank that read, decode and tokenise (default 2).
+    save_every
+        Steps between checkpoints (default 0: the final model only).
+    log_every
+        Steps between lines of log (default 10).
+    resume
+        Go on from the newest checkpoint in --out, exactly as if never stopped.
+    """
+    given = {name: value for name, value in locals().items() if name != "config" and value is not None}
+    from vlm3data.config import read_yaml
+    from vlm3train.sft import SftConfig, train
+
+    values = (read_yaml(config) if config else None) or {}
+    settings = SftConfig.check(values | given if isinstance(values, dict) else values, config or "vlm3train sft")
+
+    from vlm3train.quiet import quieten
+
+    quieten()
+    written = train(settings)
+    print(f"the model after {settings.steps} steps is in {written}")
+
+
+@app.command(name="eval")
+def evaluate(
+    *,
+    model: str,
+    shards: tuple[str, ...],
+    train_shards: tuple[str, ...] = (),
+    limit: int | None = None,
+    questions_per_image: int = 10,
+    batch_size: int = 64,
+    max_new_tokens: int = 64,
+    json: str | None = None,
+) -> None:
+    """Score a model on shards, beside the median, a location prior and its own answers to swapped images.
+
+    Every question is asked by itself, answered greedily, parsed and scored by its task.
+
+    Example: vlm3train eval --model out/run --shards out/test --train-shards out/train --json out/eval.json
+
+    Parameters
+    ----------
+    model
+        Directory or hub name of a Qwen3-VL.
+    shards
+        Datasets to score on; may be given several times.
+    train_shards
+        Datasets that median and location prior are fitted on: those the model was trained on.
+    limit
+        Score the first so many samples of each dataset.
+    questions_per_image
+        The first so many stored questions of each sample.
+    batch_size
+        Questions answered at a time.
+    max_new_tokens
+        The longest answer; a model that thinks first wants 256.
+    json
+        Also write the numbers to this file.
+    """
+    from vlm3train.controls import fit_depth_on
+    from vlm3train.evaluate import evaluate as evaluate_rows
+    from vlm3train.evaluate import read_for_evaluation, write_json
+    from vlm3train.quiet import quieten
+
+    datasets = {url: read_for_evaluation(url, limit) for url in shards}
+    controls = fit_depth_on(train_shards)
+    quieten()
+    from vlm3train.generate import Generator
+    from vlm3train.tables import print_rows
+
+    total = 2 * sum(len(s.questions[:questions_per_image]) for samples in datasets.values() for s in samples)
+    with _progress("answering", total) as advance:
+        answer = Generator.load(model, batch_size, max_new_tokens, advance)
+        rows = [
+            row
+            for url, samples in datasets.items()
+            for row in evaluate_rows(answer, url, samples, questions_per_image, controls)
+        ]
+    print_rows(rows, bool(train_shards))
+    if json:
+        write_json(json, {"model": model, "train_shards": list(train_shards)}, rows)
+
+
+def main() -> None:
+    """Run the command line of this process."""
+    sys.exit(run_app(app))
+
+
+def _texts(url: str) -> list[str]:
+    """Return questions and answers of the first samples of a dataset."""
+    from itertools import islice
+
+    from vlm3data.shards import read_samples
+
+    questions = [question for sample in islice(read_samples(url), 200) for question in sample.questions]
+    return [text for question in questions[:MANY_TEXTS] for text in (question.question, question.answer)]
+
+
+@contextmanager
+def _progress(title: str, total: int) -> Iterator[Callable[[int], object]]:
+    """Show a bar with time left, on stderr, while something long runs."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=total)
+        yield lambda count: bar.advance(task, count)
+
+
+if __name__ == "__main__":
+    main()

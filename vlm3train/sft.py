@@ -1,0 +1,98 @@
+"""Supervised fine-tuning: stream, collator and TRL's SFTTrainer, joined so that every position counts once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from vlm3data.config import Config
+from vlm3data.types import UserError
+
+CONFIG_FILE = "sft.json"
+
+
+class SftConfig(Config):
+    """One training run. Defaults are the paper's depth run (arXiv 2605.30561, Table 4) where it names a number."""
+
+    model: str
+    """Directory or hub name of a Qwen3-VL."""
+    mixture: str
+    """Path of a mixture's YAML file."""
+    out: str
+    """Directory for checkpoints, the log and the final model."""
+    steps: Annotated[int, Field(gt=0)]
+    """Optimizer steps; warm-up and schedule are fitted to it."""
+    batch_size: Annotated[int, Field(gt=0)] = 4
+    """Samples per process and forward pass."""
+    grad_accum: Annotated[int, Field(gt=0)] = 1
+    """Forward passes per optimizer step."""
+    lr: Annotated[float, Field(gt=0)] = 5.5e-5
+    """Peak learning rate."""
+    warmup_ratio: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """Part of the steps with a linearly rising learning rate."""
+    schedule: str = "cosine"
+    """Learning rate schedule, by transformers' names (cosine, linear, constant_with_warmup, ...)."""
+    max_grad_norm: Annotated[float, Field(ge=0)] = 0.02
+    """Gradients are clipped to this norm; 0 clips nothing."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """Of AdamW."""
+    beta2: Annotated[float, Field(gt=0, lt=1)] = 0.999
+    """AdamW's memory of squared gradients; shorter runs want less."""
+    seed: int = 0
+    """Of the trainer; the order of the data has its own, in the mixture."""
+    bf16: bool | None = None
+    """Compute in bfloat16; by default where the device can."""
+    gradient_checkpointing: bool = False
+    """Recompute activations instead of keeping them: slower, less memory."""
+    workers: Annotated[int, Field(ge=0)] = 2
+    """Processes per rank that read, decode and tokenise; 0 does it in the training process."""
+    save_every: Annotated[int, Field(ge=0)] = 0
+    """Steps between checkpoints that `resume` can go on from; 0 writes the final model only."""
+    log_every: Annotated[int, Field(gt=0)] = 10
+    """Steps between lines of log."""
+    resume: bool = False
+    """Go on from the newest checkpoint in `out`."""
+
+
+def train(config: SftConfig) -> Path:
+    """Run `config` to its end and return the directory of the final model."""
+    from vlm3data.mixture import Mixture
+
+    out = Path(config.out)
+    checkpoint = _checkpoint(config, out)
+    mixture = Mixture.load(config.mixture)
+    mixture.schedule()  # a dataset that is missing shows here, before minutes of loading a model
+
+    from vlm3train.models import load_model, load_processor
+    from vlm3train.trainer import StreamTrainer, arguments
+
+    processor = load_processor(config.model)
+    model = load_model(config.model)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / CONFIG_FILE).write_text(config.model_dump_json(indent=2) + "\n")
+    trainer = StreamTrainer(model, processor, mixture, arguments(config), first_step=_step(checkpoint))
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    trainer.save_model(str(out))
+    return out
+
+
+def _checkpoint(config: SftConfig, out: Path) -> Path | None:
+    """Return the checkpoint to go on from; a directory that holds a run is not silently written over."""
+    found = max(
+        (path for path in out.glob("checkpoint-*") if (path / "trainer_state.json").exists()),
+        key=_step,
+        default=None,
+    )
+    if config.resume and found is None:
+        raise UserError(f"{out}: no checkpoint to resume from; leave out --resume, or train with --save-every")
+    if not config.resume and (found or (out / "model.safetensors").exists()):
+        raise UserError(f"{out} already holds a run; go on with --resume, or choose another --out")
+    if found and _step(found) >= config.steps:
+        raise UserError(f"{found} is already at step {_step(found)} of {config.steps}; ask for more --steps")
+    return found
+
+
+def _step(checkpoint: Path | None) -> int:
+    return int(checkpoint.name.removeprefix("checkpoint-")) if checkpoint else 0
