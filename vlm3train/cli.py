@@ -46,14 +46,15 @@ def init_tiny(*, out: str, shards: tuple[str, ...] = (), size: str = "tiny", see
     from vlm3train.quiet import quieten
 
     quieten()
-    from vlm3train.tiny import example_texts, write_tiny_model
+    from vlm3train.tiny import example_texts, size_named, write_tiny_model
 
+    preset = size_named(size)
     if (Path(out) / "config.json").exists():
         raise UsageError(f"{out} already holds a model; choose another --out")
     texts = list(example_texts())
     for url in shards:
         texts += _texts(url)
-    parameters = write_tiny_model(Path(out), size, texts, seed)
+    parameters = write_tiny_model(Path(out), preset, texts, seed)
     print(f"{out}: a {size} Qwen3-VL with {parameters / 1e6:.1f} M random parameters")
 
 
@@ -141,8 +142,8 @@ def sft(
     from vlm3train.quiet import quieten
 
     quieten()
-    written = train(settings)
-    print(f"the model after {settings.steps} steps is in {written}")
+    if train(settings):
+        print(f"the model after {settings.steps} steps is in {settings.out}")
 
 
 @app.command(name="eval")

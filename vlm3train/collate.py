@@ -47,9 +47,7 @@ class AskCollator:
         patches, grids = self.encoder.images(unique)
         of_key = {sample.key: (p, g) for sample, p, g in zip(unique, patches, grids, strict=True)}
         rows = [
-            self.encoder.tokens(
-                asking_messages(question, len(sample.images)), of_key[sample.key][1], generate=True
-            )
+            self.encoder.tokens(asking_messages(question, len(sample.images)), of_key[sample.key][1], generate=True)
             for sample, question in asked
         ]
         seen = [of_key[sample.key] for sample, _ in asked]
@@ -106,9 +104,7 @@ class Encoder:
             )
         return labels
 
-    def batch(
-        self, rows: list[list[int]], patches: list[torch.Tensor], grids: list[torch.Tensor], side: str
-    ) -> Batch:
+    def batch(self, rows: list[list[int]], patches: list[torch.Tensor], grids: list[torch.Tensor], side: str) -> Batch:
         """Return padded `rows` with everything the model needs to place text and images."""
         ids = _padded(rows, self.tokenizer.pad_token_id, side)
         return {

@@ -74,9 +74,7 @@ def with_swapped_images(samples: Sequence[Sample]) -> list[Sample] | None:
     elif lone:
         shared.append(lone)
     donor = {
-        index: group[(place + len(group) // 2) % len(group)]
-        for group in shared
-        for place, index in enumerate(group)
+        index: group[(place + len(group) // 2) % len(group)] for group in shared for place, index in enumerate(group)
     }
     return [replace(sample, images=samples[donor[i]].images) for i, sample in enumerate(samples)]
 

@@ -56,8 +56,8 @@ class SftConfig(Config):
     """Go on from the newest checkpoint in `out`."""
 
 
-def train(config: SftConfig) -> Path:
-    """Run `config` to its end and return the directory of the final model."""
+def train(config: SftConfig) -> bool:
+    """Run `config` to its end, the final model in `config.out`; tell whether this process wrote it."""
     from vlm3data.mixture import Mixture
 
     out = Path(config.out)
@@ -75,7 +75,7 @@ def train(config: SftConfig) -> Path:
     trainer = StreamTrainer(model, processor, mixture, arguments(config), first_step=_step(checkpoint))
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.save_model(str(out))
-    return out
+    return trainer.is_world_process_zero()
 
 
 def _checkpoint(config: SftConfig, out: Path) -> Path | None:

@@ -10,27 +10,29 @@ from rich.table import Table
 from vlm3train.evaluate import Row
 
 
+NOTE = (
+    "swapped: every question put to another sample's image; a model that looks beats it. location: the median depth\n"
+    "of training pixels in the same cell of the image. median: one depth everywhere. Unparsed counts as wrong."
+)
+
+
 def print_rows(rows: Sequence[Row], have_train_shards: bool) -> None:
     """Print one line per dataset, task and metric, the model beside its controls."""
     table = Table()
-    for title in ("dataset", "task", "metric"):
-        table.add_column(title)
-    for title in ("model", "swapped images", "location prior", "median", "questions", "unparsed"):
-        table.add_column(title, justify="right")
+    table.add_column("dataset", overflow="fold")
+    table.add_column("score")
+    for title in ("model", "swapped", "location", "median", "asked", "unparsed"):
+        table.add_column(title, justify="right", no_wrap=True)
     for row in rows:
         for metric, value in row.model.items():
             controls = [
                 "-" if control is None else f"{control[metric]:.3f}"
                 for control in (row.swapped_images, row.location, row.median)
             ]
-            counts = (str(row.questions), str(row.unparsed))
-            table.add_row(row.dataset, row.task, metric, f"[bold]{value:.3f}[/]", *controls, *counts)
+            counts = (f"{row.questions:,}", f"{row.unparsed:,}")
+            table.add_row(row.dataset, f"{row.task} {metric}", f"[bold]{value:.3f}[/]", *controls, *counts)
     console = Console()
     console.print(table)
-    console.print(
-        "swapped images: every question put to another sample's image; a model that sees beats it. "
-        "Unparsed answers count as wrong.",
-        style="dim",
-    )
+    console.print(NOTE, style="dim")
     if not have_train_shards:
-        console.print("location prior and median are fitted on training data: give --train-shards.", style="dim")
+        console.print("location and median are fitted on training data: give --train-shards.", style="dim")

@@ -86,7 +86,7 @@ SIZES = {
 }
 
 
-def write_tiny_model(out: Path, size: str, texts: Iterable[str], seed: int) -> int:
+def write_tiny_model(out: Path, size: Size, texts: Iterable[str], seed: int) -> int:
     """Write a randomly initialised model with tokenizer, image processor and chat template to `out`.
 
     The tokenizer is trained on `texts`. Return the number of parameters.
@@ -96,7 +96,7 @@ def write_tiny_model(out: Path, size: str, texts: Iterable[str], seed: int) -> i
 
     tokenizer = _tokenizer(texts)
     torch.manual_seed(seed)
-    model = Qwen3VLForConditionalGeneration(_config(_size(size), tokenizer))
+    model = Qwen3VLForConditionalGeneration(_config(size, tokenizer))
     model.generation_config = GenerationConfig(
         eos_token_id=[tokenizer.convert_tokens_to_ids(token) for token in ("<|im_end|>", "<|endoftext|>")],
         pad_token_id=tokenizer.pad_token_id,
@@ -126,7 +126,8 @@ def example_texts(seed: int = 0, count: int = 4000) -> Iterator[str]:
         yield wording.format(x=x, y=y, x2=x2, y2=y2, number=f"{rng.gamma(2.0, 4.0):.2f}")
 
 
-def _size(name: str) -> Size:
+def size_named(name: str) -> Size:
+    """Return a preset; an unknown name lists the choices."""
     if name not in SIZES:
         raise UserError(f"unknown size {name!r}; known: {', '.join(SIZES)}")
     return SIZES[name]

@@ -119,6 +119,8 @@ class Log(TrainerCallback):
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+        if state.is_world_process_zero and self.path.exists():
+            self._forget_after(state.global_step)
         columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         self.bar = Progress(
             *columns, console=Console(stderr=True), transient=True, disable=not state.is_world_process_zero
@@ -153,7 +155,13 @@ class Log(TrainerCallback):
             f"answer tokens right {line['token_accuracy']:.3f}  gradient {line['grad_norm']:.3g}  "
             f"lr {line['lr']:.2e}  {rate:.1f} samples/s",
             highlight=False,
+            soft_wrap=True,
         )
+
+    def _forget_after(self, step: int) -> None:
+        """Drop what was logged between the checkpoint that a resumed run goes on from and its end."""
+        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
+        self.path.write_text("".join(line for line in lines if json.loads(line)["step"] <= step), encoding="utf-8")
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Take the bar away."""

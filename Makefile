@@ -1,0 +1,39 @@
+# Two commands for a newcomer: `make demo` and `make test`. Both need only python3 (3.11 or newer) and make
+# their own virtual environment in .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+
+.PHONY: demo test lint unit bench clean
+
+demo: $(READY)  ## synthetic scenes -> shards -> mixture -> a tiny model on CPU -> scores; REALDATA=DIR adds iBims-1
+	@PATH="$(CURDIR)/$(BIN):$$PATH" bash docs/demo.sh
+
+test: lint unit  ## everything CI runs
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/basedpyright --level error
+
+unit: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
+
+bench: $(READY)  ## the tables of docs/expected_results.md
+	$(BIN)/python -m benchmarks.convert
+	$(BIN)/python -m benchmarks.stream
+	$(BIN)/python -m benchmarks.synthetic
+
+clean:
+	rm -rf $(VENV) out
+
+# torch goes first and by itself: pip then takes a CPU build where one is offered, and nothing later asks for another.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "vlm3 needs Python 3.11 or newer; say make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $(READY)

@@ -1,0 +1,116 @@
+"""What every source and task must keep, ours and those plugged in from outside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pytest
+
+from tests.conftest import jsonl_line, write_jsonl
+from vlm3data import registry
+from vlm3data.build import BuildConfig, build, samples
+from vlm3data.images import decode_rgb
+from vlm3data.shards.verify import verify
+from vlm3data.types import Frame, SceneRef, UserError
+
+SMALL = {"synthetic": {"scenes": 2, "width_px": 96, "height_px": 64}}
+"""Options that keep a source's contract test short."""
+
+
+def root_of(source: str, tmp_path: Path) -> str:
+    if source == "jsonl":
+        return str(write_jsonl(tmp_path / "root", [jsonl_line(number) for number in range(3)]))
+    return ""
+
+
+def opened(source: str, tmp_path: Path):
+    kind = registry.load("source", source)
+    return kind(root_of(source, tmp_path), kind.Options(**SMALL.get(source, {})), 5)
+
+
+def frames_of(source) -> list[tuple[SceneRef, Frame]]:
+    return [(scene, frame) for scene in source.scenes(None) for frame in source.frames(scene)]
+
+
+@pytest.mark.parametrize("name", registry.names("source"))
+def test_a_source_lists_what_it_yields_in_a_stable_order(name, tmp_path):
+    source = opened(name, tmp_path)
+    scenes = list(source.scenes(None))
+    assert len({scene.scene for scene in scenes}) == len(scenes) > 0
+    assert [scene.num_frames for scene in scenes] == [len(list(source.frames(scene))) for scene in scenes]
+    keys = [frame.key for _, frame in frames_of(source)]
+    assert keys == [frame.key for _, frame in frames_of(source)]
+    assert len(set(keys)) == len(keys)
+    assert {scene.split for scene in scenes} <= set(source.facts.splits)
+    for split in source.facts.splits:
+        assert {scene.split for scene in source.scenes(split)} <= {split}
+    assert all(orjson.loads(orjson.dumps(dict(scene.payload))) == dict(scene.payload) for scene in scenes)
+
+
+@pytest.mark.parametrize("name", registry.names("source"))
+def test_a_frame_is_in_our_conventions(name, tmp_path):
+    source = opened(name, tmp_path)
+    facts = source.facts
+    assert facts.licence
+    assert facts.pixel_centre
+    for _, frame in frames_of(source):
+        image = frame.image()
+        pixels = decode_rgb(image) if isinstance(image, bytes) else image
+        assert pixels.dtype == np.uint8
+        if frame.camera is not None:
+            assert pixels.shape == (frame.camera.height_px, frame.camera.width_px, 3)
+        if frame.depth_m is not None:
+            depth_m = frame.depth_m()
+            assert depth_m.dtype == np.float32
+            assert depth_m.shape == pixels.shape[:2]
+            known = depth_m[~np.isnan(depth_m)]
+            assert (known > 0).all(), "unknown depth is NaN, never 0"
+            assert known.min() >= facts.depth_range_m[0]
+            assert known.max() <= facts.depth_range_m[1]
+        if frame.points is not None:
+            assert frame.points.pixel_px.shape == (len(frame.points.depth_m), 2)
+            assert frame.points.pixel_px.dtype == np.int64
+        if frame.world_from_cam is not None:
+            rotation = frame.world_from_cam[:3, :3]
+            np.testing.assert_allclose(rotation @ rotation.T, np.eye(3), atol=1e-9)
+            assert np.linalg.det(rotation) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("name", registry.names("source"))
+def test_what_a_source_builds_verifies(name, tmp_path):
+    options = SMALL.get(name, {})
+    config = BuildConfig(source=name, root=root_of(name, tmp_path), options=options, focal_px=120.0, seed=5)
+    build(config, str(tmp_path / "out"), workers=1)
+    assert verify(str(tmp_path / "out")).problems == []
+
+
+@pytest.mark.parametrize("name", registry.names("task"))
+def test_a_task_closes_its_loop_on_every_source(name, tmp_path):
+    kind = registry.load("task", name)
+    task = kind(kind.Options())
+    for source in registry.names("source"):
+        config = BuildConfig(
+            source=source,
+            root=root_of(source, tmp_path / source),
+            options=SMALL.get(source, {}),
+            tasks={name: {}},
+            focal_px=120.0,
+            limit=2,
+        )
+        for sample in samples(config):
+            for question in sample.questions:
+                prediction = task.parse(question.answer)
+                assert prediction is not None
+                assert set(task.score(prediction, question.truth).values()) == {1.0}
+                assert set(task.score(task.parse("I cannot tell."), question.truth).values()) == {0.0}
+                assert task.problem_with(question, sample.record) is None
+
+
+@pytest.mark.parametrize("kind", sorted(registry.PLUGINS))
+def test_every_registered_name_loads_and_an_unknown_one_lists_the_choices(kind):
+    for name in registry.names(kind):
+        assert registry.load(kind, name)
+    with pytest.raises(UserError, match=f"unknown {kind} 'nonsense'; known: "):
+        registry.load(kind, "nonsense")

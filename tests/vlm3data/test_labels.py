@@ -1,0 +1,85 @@
+"""Labels on their way: checked, counted once, moved to the pixel that holds their centre, the nearest kept."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vlm3data import labels
+from vlm3data.geometry import align_to_patches, focal_scale, unify_focal
+from vlm3data.types import Camera, DepthPoints
+
+
+def points(*rows: tuple[int, int, float]) -> DepthPoints:
+    array = np.array(rows, np.float64).reshape(-1, 3)
+    return DepthPoints(array[:, :2].astype(np.int64), array[:, 2])
+
+
+def test_each_wrong_label_is_counted_once_for_the_first_fault():
+    given_points = points((1, 1, 5), (-1, 1, np.nan), (9, 9, np.nan), (10, 1, 5), (2, 2, 0), (3, 3, 99), (4, 4, np.inf))
+    dropped: Counter[str] = Counter()
+    kept = labels.sound(given_points, Camera(10, 10, 5, 5, 10, 10), (0.1, 80), dropped)
+    assert kept.pixel_px.tolist() == [[1, 1]]
+    assert dropped == {
+        "pixel_outside_image": 2,
+        "depth_not_finite": 2,
+        "depth_not_positive": 1,
+        "depth_out_of_range": 1,
+    }
+
+
+def test_of_several_labels_in_one_pixel_the_nearest_is_kept():
+    source = Camera(20.0, 20.0, 32, 32, 64, 64)
+    unified = unify_focal(source, 10.0)
+    cut: Counter[str] = Counter()
+    given_points = points((0, 0, 7.0), (1, 0, 3.0), (1, 1, 5.0), (2, 0, 9.0))
+    kept = labels.moved(given_points, source, unified, unified, (0.5, 0.5), (0, 0), cut)
+    assert sorted(zip(kept.pixel_px.tolist(), kept.depth_m.tolist(), strict=True)) == [([0, 0], 3.0), ([1, 0], 9.0)]
+    assert cut == {"same_pixel": 2}
+
+
+@given(st.integers(40, 300), st.integers(40, 300), st.floats(20, 400), st.sampled_from(["crop", "pad", "none"]))
+@settings(max_examples=150, deadline=None)
+def test_labels_stay_on_the_image_and_every_one_is_accounted_for(width, height, focal, align):
+    source = Camera(100.0, 100.0, width / 2, height / 2, width, height)
+    unified, scale = unify_focal(source, focal), focal_scale(source, focal)
+    if min(unified.width_px, unified.height_px) < 32:
+        return
+    aligned, crop = align_to_patches(unified, align)
+    grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).reshape(-1, 2)[::7]
+    cut: Counter[str] = Counter()
+    depth_m = np.linspace(1, 9, len(grid))
+    kept = labels.moved(DepthPoints(grid, depth_m), source, unified, aligned, scale, crop, cut)
+    assert len(kept.depth_m) + sum(cut.values()) == len(grid)
+    content_low = np.maximum(0, -np.array(crop))
+    content_high = np.minimum(
+        [aligned.width_px, aligned.height_px], [unified.width_px, unified.height_px] - np.array(crop)
+    )
+    assert (kept.pixel_px >= content_low).all()
+    assert (kept.pixel_px < content_high).all(), "padding shows nothing and takes no label"
+    by_depth = dict(zip(depth_m.tolist(), grid.tolist(), strict=True))
+    for (u, v), value in zip(kept.pixel_px.tolist(), kept.depth_m.tolist(), strict=True):
+        source_u, source_v = by_depth[value]
+        assert u == int((source_u + 0.5) * scale[0]) - crop[0]
+        assert v == int((source_v + 0.5) * scale[1]) - crop[1]
+
+
+def test_dense_depth_is_sampled_where_it_is_known_and_keeps_its_value():
+    depth_m = np.full((50, 60), np.nan, np.float32)
+    depth_m[10:20, 30:40] = np.linspace(0.1, 7.7, 100, dtype=np.float32).reshape(10, 10)
+    sampled = labels.sample_dense(depth_m, np.random.default_rng(0))
+    assert len(sampled.depth_m) == 100
+    u, v = sampled.pixel_px.T
+    np.testing.assert_array_equal(depth_m[v, u], sampled.depth_m.astype(np.float32))
+    assert all(len(repr(value)) <= 12 for value in sampled.depth_m.tolist())
+
+
+def test_depth_kinds_differ_by_the_ray_and_come_back():
+    camera = Camera(100.0, 100.0, 50.0, 50.0, 100, 100)
+    z = points((99, 50, 2.0), (50, 50, 2.0))
+    euclidean = labels.of_kind(z, camera, "z", "euclidean")
+    assert euclidean.depth_m[0] == 2.0 * np.sqrt(1 + 0.495**2 + 0.005**2)
+    np.testing.assert_allclose(labels.of_kind(euclidean, camera, "euclidean", "z").depth_m, z.depth_m)
