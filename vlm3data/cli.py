@@ -102,7 +102,8 @@ def build(
 
     names = _known_names("task", tasks.split(","))
     _known_names("engine", [engine])
-    source_options, task_options = _assign_options(*_known_names("source", [source]), names, options)
+    _known_names("source", [source])
+    source_options, task_options = _assign_options(source, names, options)
     config = BuildConfig.check(
         {
             "source": source,

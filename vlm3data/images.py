@@ -30,7 +30,7 @@ def encode_jpeg(image: UInt8Array, quality: int) -> bytes:
 
 def _decode_jpeg(data: bytes, size_px: tuple[int, int] | None) -> UInt8Array:
     try:
-        height_px, width_px, _, _ = simplejpeg.decode_jpeg_header(data)
+        height_px, width_px = (int(size) for size in simplejpeg.decode_jpeg_header(data)[:2])
     except ValueError as error:
         raise Drop("image_unreadable", str(error)) from error
     _check_size((width_px, height_px), size_px)

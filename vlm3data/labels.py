@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from vlm3data.geometry import convert_depth, move_pixels
-from vlm3data.types import Camera, DepthKind, DepthPoints, Float32Array, Float64Array
+from vlm3data.types import Camera, DepthKind, DepthPoints, Float32Array
 
 CANDIDATES = 1024
 """How many pixels of a dense depth map are looked at: far more than are stored, far fewer than there are."""
@@ -30,7 +32,7 @@ def sound(
     u, v = points.pixel_px.T
     depth_m = points.depth_m
     low_m, high_m = depth_range_m
-    faults = {
+    faults: Mapping[str, Any] = {
         "pixel_outside_image": (u < 0) | (v < 0) | (u >= camera.width_px) | (v >= camera.height_px),
         "depth_not_finite": ~np.isfinite(depth_m),
         "depth_not_positive": depth_m <= 0,
@@ -72,11 +74,11 @@ def of_kind(points: DepthPoints, camera: Camera, have: DepthKind, want: DepthKin
     """Return the points with depths of kind `want`; `camera` is the one their pixels belong to."""
     if have == want:
         return points
-    centres: Float64Array = points.pixel_px + 0.5
+    centres = points.pixel_px + 0.5
     return DepthPoints(points.pixel_px, convert_depth(points.depth_m, camera, centres, have, want))
 
 
-def _without(points: DepthPoints, faults: dict[str, np.ndarray], counts: Counter[str]) -> DepthPoints:
+def _without(points: DepthPoints, faults: Mapping[str, Any], counts: Counter[str]) -> DepthPoints:
     good = np.ones(len(points.depth_m), bool)
     for reason, faulty in faults.items():
         first = faulty & good  # a point is counted once, for the first thing that is wrong with it

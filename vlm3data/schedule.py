@@ -34,7 +34,7 @@ class Place(NamedTuple):
 
     dataset: int
     epoch: int
-    index: int
+    sample: int
 
 
 @dataclass(frozen=True)
@@ -126,9 +126,9 @@ class Schedule:
     def _draw_window(self, dataset: int, epoch: int, window: int) -> Int64Array:
         """Return the shuffled sample numbers of one window."""
         leaf, (_, order) = self.leaves[dataset], self._epoch(dataset, epoch)
-        starts = np.concatenate(([0], np.cumsum(leaf.shard_sizes)))
-        shards = order[window * WINDOW_SHARDS : (window + 1) * WINDOW_SHARDS]
-        numbers = np.concatenate([np.arange(starts[shard], starts[shard + 1]) for shard in shards])
+        ends = np.cumsum(leaf.shard_sizes).tolist()
+        shards = order[window * WINDOW_SHARDS : (window + 1) * WINDOW_SHARDS].tolist()
+        numbers = np.concatenate([np.arange(ends[shard] - leaf.shard_sizes[shard], ends[shard]) for shard in shards])
         position = (self.seed, "window", leaf.name, leaf.fingerprint, epoch, window)
         return numbers[permutation(len(numbers), *position)]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
@@ -70,7 +70,7 @@ def sft(
     grad_accum: int | None = None,
     lr: float | None = None,
     warmup_ratio: float | None = None,
-    schedule: str | None = None,
+    schedule: Literal["cosine", "linear", "constant_with_warmup"] | None = None,
     max_grad_norm: float | None = None,
     weight_decay: float | None = None,
     beta2: float | None = None,
@@ -110,7 +110,7 @@ def sft(
     warmup_ratio
         Part of the steps with a rising learning rate (default 0.1).
     schedule
-        Learning rate schedule (default cosine).
+        What the learning rate does after the warm-up (default cosine).
     max_grad_norm
         Gradients are clipped to this norm (default 0.02, the paper's; 0: not at all).
     weight_decay
@@ -229,7 +229,8 @@ def _progress(title: str, total: int) -> Iterator[Callable[[int], object]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(title, total=total)
         yield lambda count: bar.advance(task, count)
 

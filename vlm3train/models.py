@@ -59,6 +59,10 @@ def load_processor(name: str) -> Processor:
 def _check(name: str) -> None:
     from transformers import AutoConfig
 
+    # A hub name is owner/name; anything else, and a path whose parent is there, was meant for this disk.
+    parent = Path(name).parent
+    if not Path(name).is_dir() and (len(Path(name).parts) != 2 or parent.is_dir()):
+        raise UserError(f"{name}: no such directory; a model on the hub is named owner/name")
     try:
         config = AutoConfig.from_pretrained(name)
     except (OSError, ValueError) as error:

@@ -19,5 +19,5 @@ def quieten() -> None:
     transformers.utils.logging.disable_progress_bar()
     datasets.utils.logging.set_verbosity_error()
     datasets.disable_progress_bars()
-    for name in ("accelerate", "trl", "torch.distributed"):
+    for name in ("accelerate", "huggingface_hub", "torch.distributed", "trl"):
         logging.getLogger(name).setLevel(logging.ERROR)

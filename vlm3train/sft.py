@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -32,8 +32,8 @@ class SftConfig(Config):
     """Peak learning rate."""
     warmup_ratio: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Part of the steps with a linearly rising learning rate."""
-    schedule: str = "cosine"
-    """Learning rate schedule, by transformers' names (cosine, linear, constant_with_warmup, ...)."""
+    schedule: Literal["cosine", "linear", "constant_with_warmup"] = "cosine"
+    """What the learning rate does after the warm-up."""
     max_grad_norm: Annotated[float, Field(ge=0)] = 0.02
     """Gradients are clipped to this norm; 0 clips nothing."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0

@@ -9,7 +9,6 @@ from rich.table import Table
 
 from vlm3train.evaluate import Row
 
-
 NOTE = (
     "swapped: every question put to another sample's image; a model that looks beats it. location: the median depth\n"
     "of training pixels in the same cell of the image. median: one depth everywhere. Unparsed counts as wrong."

@@ -44,6 +44,8 @@ def arguments(config: SftConfig) -> SFTConfig:
         adam_beta2=config.beta2,
         seed=config.seed,
         bf16=bf16,
+        # Without it accelerate ignores torchrun where there is no GPU, and every process trains alone.
+        use_cpu=not torch.accelerator.is_available(),
         gradient_checkpointing=config.gradient_checkpointing,
         dataloader_num_workers=config.workers,
         save_strategy="steps" if config.save_every else "no",
@@ -122,9 +124,9 @@ class Log(TrainerCallback):
         if state.is_world_process_zero and self.path.exists():
             self._forget_after(state.global_step)
         columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self.bar = Progress(
-            *columns, console=Console(stderr=True), transient=True, disable=not state.is_world_process_zero
-        )
+        console = Console(stderr=True)
+        shown = state.is_world_process_zero and console.is_terminal
+        self.bar = Progress(*columns, console=console, transient=True, disable=not shown)
         self.task = self.bar.add_task("training", total=state.max_steps, completed=state.global_step)
         self.bar.start()
         self.began = (state.global_step, time.monotonic())

@@ -49,13 +49,13 @@ def test_every_epoch_serves_every_sample_once(sizes, epoch, seed):
     order = schedule([1.0], [tuple(sizes)], seed)
     total = sum(sizes)
     places = [order.locate(n) for n in range(epoch * total, (epoch + 1) * total)]
-    assert sorted(place.index for place in places) == list(range(total))
+    assert sorted(place.sample for place in places) == list(range(total))
     assert {place.epoch for place in places} == {epoch}
 
 
 def test_epochs_are_shuffled_differently():
     order = schedule([1.0], [(50, 50)])
-    first, second = ([order.locate(n + start).index for n in range(100)] for start in (0, 100))
+    first, second = ([order.locate(n + start).sample for n in range(100)] for start in (0, 100))
     assert first != second != sorted(second)
 
 
@@ -64,7 +64,7 @@ def test_epochs_are_shuffled_differently():
 def test_a_datasets_own_order_does_not_depend_on_the_others(weight, other):
     def own(order: Schedule, name: str) -> list[tuple[int, int]]:
         places = (order.locate(n) for n in range(20 * BLOCK))
-        return [(p.epoch, p.index) for p in places if order.leaves[p.dataset].name == name]
+        return [(p.epoch, p.sample) for p in places if order.leaves[p.dataset].name == name]
 
     sizes = [(5, 3), (20, 1), (4,)]
     alone = own(schedule([1.0], sizes[:1]), "d0")
@@ -86,7 +86,7 @@ def test_a_position_is_the_same_whatever_was_asked_before_and_wherever(shares, p
 def test_another_seed_or_fingerprint_gives_another_order():
     def order(seed: int, fingerprint: str) -> list[int]:
         leaf = Leaf("d", fingerprint, (100, 100))
-        return [Schedule(seed, [1.0], [leaf]).locate(n).index for n in range(200)]
+        return [Schedule(seed, [1.0], [leaf]).locate(n).sample for n in range(200)]
 
     assert len({tuple(order(*args)) for args in ((1, "a"), (2, "a"), (1, "b"))}) == 3
 

@@ -6,7 +6,7 @@ import mmap
 import os
 from collections.abc import Callable, Iterator
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import orjson
@@ -91,7 +91,8 @@ class Dataset:
 
     def _block(self, shard: int, offset: int, length: int) -> bytes | memoryview:
         if not is_local(self._fs):
-            return self._fs.cat_file(f"{self.directory}/{self._shards[shard]}", offset, offset + length)
+            path = f"{self.directory}/{self._shards[shard]}"
+            return cast("bytes", self._fs.cat_file(path, offset, offset + length))
         if shard not in self._maps:
             descriptor = os.open(f"{self.directory}/{self._shards[shard]}", os.O_RDONLY)
             try:

@@ -10,7 +10,7 @@ import math
 import posixpath
 from collections.abc import Iterator
 from functools import partial
-from typing import Annotated, Literal
+from typing import Annotated, BinaryIO, Literal, cast
 
 import numpy as np
 import orjson
@@ -71,7 +71,7 @@ class JsonlSource:
     def frames(self, scene: SceneRef) -> Iterator[Frame]:
         """Yield one frame per line; what is wrong with a line is raised as `Drop` when its image is read."""
         file, number = scene.payload["file"], scene.payload["first"]
-        with self._fs.open(file, "rb") as lines:
+        with cast("BinaryIO", self._fs.open(file, "rb")) as lines:
             lines.seek(scene.payload["offset"])
             count = 0
             for line in lines:

@@ -118,7 +118,7 @@ class SyntheticSource:
         for index in range(self.options.scenes):
             domain = self.options.domains[index % len(self.options.domains)]
             payload = {"domain": domain, "split": split, "index": index}
-            yield SceneRef(f"{domain}-{split}-{index:06d}", self.options.views, payload)
+            yield SceneRef(f"{domain}-{split}-{index:06d}", self.options.views, payload, split)
 
     def frames(self, scene: SceneRef) -> Iterator[Frame]:
         """Yield the views of one scene; geometry is traced here, because boxes need it, images when asked for."""

@@ -1,0 +1,60 @@
+"""The command line: help at once, and a user's mistake in one line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vlm3data.command import run_app
+from vlm3train.cli import app
+
+LOADED = "import sys, vlm3train.cli; print([m for m in ('torch', 'transformers', 'numpy') if m in sys.modules])"
+
+
+def test_the_command_line_imports_nothing_heavy():
+    assert subprocess.check_output([sys.executable, "-c", LOADED], text=True).strip() == "[]"
+
+
+@pytest.mark.parametrize("command", ["init-tiny", "sft", "eval"])
+def test_every_commands_help_has_an_example(command, capsys):
+    run_app(app, [command, "--help"])
+    assert f"Example: vlm3train {command}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["sft", "--model", "m", "--mixture", "x.yaml", "--out", "o"], 1, "steps: Field required"),
+        (["sft", "none.yaml"], 1, "none.yaml: there is no such file"),
+        (["sft", "{bad}"], 1, "bad.yaml: learning_rate: unknown key; known: model, mixture"),
+        (["sft", "{list}"], 1, "list.yaml: "),
+        (["sft", "{good}", "--steps", "0"], 1, "steps: Input should be greater than 0"),
+        (["sft", "{good}", "--mixture", "none.yaml"], 1, "none.yaml"),
+        (["sft", "{good}", "--schedule", "cosin"], 2, "cosin"),
+        (["sft", "{good}", "--steps", "many"], 2, "steps"),
+        (["sft", "{good}", "--model", "{tmp}"], 1, "neither a model directory nor"),
+        (["sft", "{good}", "--model", "{tmp}/none"], 1, "no such directory"),
+        (["sft", "{good}", "--model", "{bert}"], 1, "is a bert model; only qwen3_vl"),
+        (["init-tiny", "--out", "{tmp}/m", "--size", "huge"], 1, "unknown size 'huge'; known: tiny, small"),
+        (["init-tiny"], 2, "--out"),
+        (["eval", "--model", "{bert}", "--shards", "{tmp}/none"], 1, "none"),
+        (["eval", "--model", "{bare}", "--shards", "{shards}"], 1, "no tokenizer or image processor"),
+        (["evaluate"], 2, "evaluate"),
+    ],
+)
+def test_a_mistake_is_one_line(arguments, code, said, tmp_path: Path, mixture, shards, model_dir, capsys):
+    (tmp_path / "bad.yaml").write_text("learning_rate: 1e-5\n")
+    (tmp_path / "list.yaml").write_text("- 1\n")
+    (tmp_path / "good.yaml").write_text(f"{{model: m, mixture: {mixture}, out: {tmp_path / 'run'}, steps: 1}}\n")
+    for name, config in (("bert", '{"model_type": "bert"}'), ("bare", (model_dir / "config.json").read_text())):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(config)
+    places = {name: str(tmp_path / f"{name}.yaml") for name in ("bad", "list", "good")}
+    places |= {"tmp": str(tmp_path), "bert": str(tmp_path / "bert"), "bare": str(tmp_path / "bare"), "shards": shards}
+    assert run_app(app, [argument.format(**places) for argument in arguments]) == code
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert said in error

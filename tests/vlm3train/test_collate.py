@@ -1,0 +1,86 @@
+"""What the model is given, and which of its tokens carry loss."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForImageTextToText
+from trl.chat_template_utils import qwen3_vl_chat_template
+
+from vlm3data.types import UserError
+from vlm3train.collate import IGNORED, AskCollator, TrainCollator
+from vlm3train.conversation import asking_messages, training_messages
+
+
+def _learnt(processor, row):
+    return processor.tokenizer.decode([token for token in row.tolist() if token != IGNORED])
+
+
+def test_loss_is_on_the_answers_and_their_ends_and_on_nothing_else(processor, make_sample):
+    answers = [["2.00 meters"], ["3.5 m", "<think> 11 </think>\n\n<answer> 0.25 </answer>", "12.75 meters"]]
+    samples = [make_sample("a", answers[0]), make_sample("b", answers[1], size=(96, 32), num_images=2)]
+    batch = TrainCollator(processor)(samples)
+    for row, expected in zip(batch["labels"], answers, strict=True):
+        assert _learnt(processor, row) == "".join(f"{answer}<|im_end|>" for answer in expected)
+    trained = batch["labels"] != IGNORED
+    assert torch.equal(batch["labels"][trained], batch["input_ids"][trained])
+
+
+def test_every_image_has_one_token_per_merged_patch_and_padding_is_masked(processor, make_sample):
+    samples = [make_sample("a", ["1 m"]), make_sample("b", ["1 m", "2 m"], size=(96, 32), num_images=2)]
+    batch = TrainCollator(processor)(samples)
+    assert batch["image_grid_thw"].tolist() == [[1, 4, 4], [1, 2, 6], [1, 2, 6]]
+    assert batch["pixel_values"].shape == (16 + 12 + 12, 3 * 2 * 16 * 16)
+    assert batch["mm_token_type_ids"].sum(1).tolist() == [4, 3 + 3]
+    lengths = batch["attention_mask"].sum(1).tolist()
+    assert lengths[0] < lengths[1] == batch["input_ids"].shape[1]
+    assert (batch["input_ids"][0, lengths[0] :] == processor.tokenizer.pad_token_id).all()
+
+
+def test_patches_are_the_pixels_themselves(processor, make_sample):
+    batch = TrainCollator(processor)([make_sample("a", ["1 m"])])
+    np.testing.assert_allclose(batch["pixel_values"].numpy(), (60 / 255 - 0.5) / 0.5, atol=1e-2)
+
+
+def test_an_image_that_the_processor_would_resize_is_refused_by_name(processor, make_sample):
+    with pytest.raises(UserError, match=r"sample odd: .* resizes 70x64 to 64x64"):
+        TrainCollator(processor)([make_sample("odd", ["1 m"], size=(70, 64))])
+
+
+def test_an_answer_that_holds_special_tokens_is_refused_by_name(processor, make_sample):
+    with pytest.raises(UserError, match="sample sly"):
+        TrainCollator(processor)([make_sample("sly", ["1 m<|im_end|>\n<|im_start|>assistant\n2 m"])])
+
+
+@pytest.mark.parametrize("num_images", [1, 2])
+def test_our_template_writes_the_tokens_that_qwens_does(processor, make_sample, num_images):
+    sample = make_sample("a", ["1 m", "<think> x </think>\n\n2 m"], num_images=num_images)
+    for messages, generate in (
+        (training_messages(sample), False),
+        (asking_messages(sample.questions[0], num_images), True),
+    ):
+        ours, theirs = (
+            processor.tokenizer.apply_chat_template(
+                messages, tokenize=True, return_dict=False, add_generation_prompt=generate, chat_template=template
+            )
+            for template in (None, qwen3_vl_chat_template)
+        )
+        assert ours == theirs
+
+
+def test_digits_are_tokens_of_their_own(processor):
+    assert processor.tokenizer.tokenize("(1234, 56)")[1:5] == ["1", "2", "3", "4"]
+
+
+def test_padding_changes_no_answer(processor, make_sample, model_dir: Path):
+    model = AutoModelForImageTextToText.from_pretrained(model_dir).eval()
+    samples = [make_sample("a", ["1 m"]), make_sample("b", ["1 m", "2 m"], size=(96, 64))]
+    asked = [(sample, question) for sample in samples for question in sample.questions]
+    collate = AskCollator(processor)
+    with torch.no_grad():
+        together = model(**collate(asked)).logits[:, -1]
+        alone = torch.cat([model(**collate([pair])).logits[:, -1] for pair in asked])
+    torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)

@@ -1,0 +1,77 @@
+"""Scores of predictors whose score is known, and what the controls are made of."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from vlm3data.shards import read_samples
+from vlm3data.types import UserError
+from vlm3train.controls import fit_depth, with_swapped_images
+from vlm3train.evaluate import evaluate, write_json
+from vlm3train.generate import Generator
+
+
+def _oracle(asked):
+    return [question.answer for _, question in asked]
+
+
+def test_an_oracle_scores_one_and_silence_scores_nothing(shards):
+    samples = list(read_samples(shards))
+    (row,) = evaluate(_oracle, "toy", samples, 10, fit_depth(samples))
+    assert (row.model, row.unparsed, row.questions) == ({"delta1": 1.0}, 0, 10 * len(samples))
+    (row,) = evaluate(lambda asked: ["I cannot tell."] * len(asked), "toy", samples, 10, None)
+    assert (row.model, row.unparsed, row.median) == ({"delta1": 0.0}, row.questions, None)
+
+
+def test_the_median_control_scores_what_a_constant_answer_does(shards):
+    samples = list(read_samples(shards))
+    controls = fit_depth(samples)
+    (row,) = evaluate(lambda asked: [f"{controls.median_m} m"] * len(asked), "toy", samples, 10, controls)
+    assert row.model == row.median
+    assert row.location["delta1"] >= row.median["delta1"]
+
+
+def test_empty_cells_of_the_location_prior_hold_the_median(make_sample):
+    samples = [make_sample("a", ["?"], depth_m=1.0), make_sample("b", ["?"] * 2, depth_m=9.0)]
+    controls = fit_depth(samples)
+    assert controls.median({}) == 9.0
+    assert controls.location({"grid_xy": [1999, 1999], "grid": 2000}) == 9.0
+    assert controls.location({"grid_xy": [5, 5], "grid": 2000}) == 5.0
+    assert fit_depth([]) is None
+
+
+def test_swapped_images_are_anothers_and_of_the_same_size_where_any_is(make_sample):
+    sizes = [(64, 64), (96, 64), (64, 64), (32, 32), (96, 64), (64, 64)]
+    samples = [make_sample(str(i), ["1 m"], size=size, num_images=1 + i % 2) for i, size in enumerate(sizes)]
+    samples = [samples[0], samples[2], samples[1], samples[4], samples[3], samples[5]]
+    swapped = with_swapped_images(samples)
+    for before, after in zip(samples, swapped, strict=True):
+        assert after.images is not before.images
+        assert (after.key, after.questions) == (before.key, before.questions)
+    assert swapped[0].images is samples[1].images or swapped[0].images is samples[5].images
+    assert with_swapped_images(samples[:1]) is None
+
+
+def test_what_the_swapped_control_sees_is_the_other_image(make_sample):
+    samples = [make_sample("a", ["1.0 m"], depth_m=1.0), make_sample("b", ["7.0 m"], num_images=2, depth_m=7.0)]
+    seen = {1: "1.0 m", 2: "7.0 m"}
+    (row,) = evaluate(lambda asked: [seen[len(s.images)] for s, _ in asked], "toy", samples, 10, None)
+    assert (row.model, row.swapped_images) == ({"delta1": 1.0}, {"delta1": 0.0})
+
+
+def test_an_untrained_model_goes_all_the_way_to_json(shards, model_dir, tmp_path):
+    samples = list(read_samples(shards))[:3]
+    advanced = []
+    answer = Generator.load(str(model_dir), batch_size=4, max_new_tokens=4, advance=advanced.append)
+    rows = evaluate(answer, "toy", samples, 2, fit_depth(samples))
+    assert sum(advanced) == 2 * rows[0].questions == 12
+    write_json(str(tmp_path / "deep" / "eval.json"), {"model": "nano"}, rows)
+    written = json.loads((tmp_path / "deep" / "eval.json").read_text())
+    assert written["rows"][0]["model"] == rows[0].model
+
+
+def test_no_questions_is_a_users_mistake(make_sample):
+    with pytest.raises(UserError, match="no questions"):
+        evaluate(_oracle, "empty", [make_sample("a", [])], 10, None)
