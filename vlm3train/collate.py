@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import simplejpeg
@@ -60,8 +61,9 @@ class Encoder:
     def __init__(self, processor: Processor) -> None:
         self.tokenizer = processor.tokenizer
         self.image_processor = processor.image_processor
-        self.image_token = self._id("<|image_pad|>")
-        self.end_token = self._id("<|im_end|>")
+        self.image_token = processor.token_id("<|image_pad|>")
+        self.end_token = processor.token_id("<|im_end|>")
+        self.pad_token = processor.token_id("<|endoftext|>")
         self.answer_start = self.tokenizer("<|im_start|>assistant\n", add_special_tokens=False).input_ids
 
     def images(self, samples: Sequence[Sample]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
@@ -77,7 +79,7 @@ class Encoder:
 
     def tokens(self, messages: list[Message], grid: torch.Tensor, generate: bool = False) -> list[int]:
         """Return the token ids of `messages`, with one image token for every merged patch."""
-        text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=generate)
+        text: Any = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=generate)
         merged = self.image_processor.merge_size**2
         before, *after = text.split("<|image_pad|>")
         for (_, height, width), rest in zip(grid.tolist(), after, strict=True):
@@ -106,7 +108,7 @@ class Encoder:
 
     def batch(self, rows: list[list[int]], patches: list[torch.Tensor], grids: list[torch.Tensor], side: str) -> Batch:
         """Return padded `rows` with everything the model needs to place text and images."""
-        ids = _padded(rows, self.tokenizer.pad_token_id, side)
+        ids = _padded(rows, self.pad_token, side)
         return {
             "input_ids": ids,
             "attention_mask": _padded([[1] * len(row) for row in rows], 0, side),
@@ -126,9 +128,6 @@ class Encoder:
                     f"{columns * patch}x{rows * patch}, which changes the focal length; build with --align crop "
                     "(sides in multiples of 32) and an area within the processor's min_pixels and max_pixels"
                 )
-
-    def _id(self, token: str) -> int:
-        return self.tokenizer.convert_tokens_to_ids(token)
 
 
 def _padded(rows: Sequence[Sequence[int]], value: int, side: str) -> torch.Tensor:

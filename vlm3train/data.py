@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
@@ -60,9 +61,7 @@ def local_batches(
         yield [next(place)[1] for place in places]
 
 
-def make_loader(
-    batches: LocalBatches, collate: Callable[[Sequence[Sample]], dict[str, torch.Tensor]], workers: int
-) -> DataLoader[dict[str, torch.Tensor]]:
+def make_loader(batches: LocalBatches, collate: Callable[[Sequence[Sample]], Any], workers: int) -> DataLoader[Any]:
     """Return a loader that yields collated local batches; decoding and tokenising happen in the workers."""
     return DataLoader(
         batches,

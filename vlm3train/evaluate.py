@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from itertools import islice
@@ -58,7 +58,13 @@ def evaluate(
     for place, (_, question) in enumerate(asked):
         places[question.task].append(place)
     return [
-        _row(name, [asked[i][1] for i in here], _at(here, answers), _at(here, swapped_answers), controls)
+        _row(
+            name,
+            [asked[i][1] for i in here],
+            [answers[i] for i in here],
+            swapped_answers and [swapped_answers[i] for i in here],
+            controls,
+        )
         for here in places.values()
     ]
 
@@ -93,9 +99,9 @@ def _row(
         questions=len(questions),
         unparsed=sum(prediction is None for prediction in predictions),
         model=_score(task, predictions, questions),
-        swapped_images=swapped_answers and _score(task, [task.parse(text) for text in swapped_answers], questions),
-        median=known and _score(task, [known.median(q.truth) for q in questions], questions),
-        location=known and _score(task, [known.location(q.truth) for q in questions], questions),
+        swapped_images=_score(task, map(task.parse, swapped_answers), questions) if swapped_answers else None,
+        median=_score(task, [known.median(q.truth) for q in questions], questions) if known else None,
+        location=_score(task, [known.location(q.truth) for q in questions], questions) if known else None,
         examples=[
             {"question": question.question, "truth": question.answer, "answer": text}
             for question, text in islice(zip(questions, answers, strict=True), 5)
@@ -103,7 +109,7 @@ def _row(
     )
 
 
-def _score(task: Any, predictions: Sequence[Any], questions: Sequence[Question]) -> dict[str, float]:
+def _score(task: Any, predictions: Iterable[Any], questions: Sequence[Question]) -> dict[str, float]:
     """Return each metric's mean over all questions, those without a prediction included."""
     scores: list[Mapping[str, float]] = [
         task.score(prediction, question.truth) for prediction, question in zip(predictions, questions, strict=True)
@@ -115,7 +121,3 @@ def _score(task: Any, predictions: Sequence[Any], questions: Sequence[Question])
 def _task(name: str) -> Any:
     kind = registry.load("task", name)
     return kind(kind.Options())
-
-
-def _at(places: Sequence[int], answers: list[str] | None) -> list[str] | None:
-    return None if answers is None else [answers[i] for i in places]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from transformers import GenerationConfig
@@ -28,25 +28,26 @@ class Generator:
         max_new_tokens: int,
         advance: Callable[[int], object] = lambda count: None,
     ) -> None:
-        self.model, self.tokenizer = model.eval(), processor.tokenizer
+        self.model: Any = model.eval()
+        self.tokenizer = processor.tokenizer
         self.collate = AskCollator(processor)
         self.batch_size, self.advance = batch_size, advance
-        ends = [self.tokenizer.convert_tokens_to_ids(token) for token in ("<|im_end|>", "<|endoftext|>")]
         # In place of the model's own, which may sample.
         model.generation_config = GenerationConfig(
             do_sample=False,
             max_new_tokens=max_new_tokens,
-            eos_token_id=ends,
-            pad_token_id=self.tokenizer.pad_token_id,
+            eos_token_id=[processor.token_id(token) for token in ("<|im_end|>", "<|endoftext|>")],
+            pad_token_id=processor.token_id("<|endoftext|>"),
         )
 
     @classmethod
     def load(cls, name: str, batch_size: int, max_new_tokens: int, advance: Callable[[int], object]) -> Generator:
         """Return a generator with the model of a directory or hub name, on the GPU where there is one."""
         processor = load_processor(name)
-        model = load_model(name, dtype="auto")
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        return cls(model.to(device), processor, batch_size, max_new_tokens, advance)
+        model: Any = load_model(name, dtype="auto")
+        if torch.cuda.is_available():
+            model = model.to("cuda")
+        return cls(model, processor, batch_size, max_new_tokens, advance)
 
     def __call__(self, asked: Sequence[Asked]) -> list[str]:
         """Return the answer to every question, without the tokens that end it."""

@@ -24,6 +24,10 @@ class Processor:
     tokenizer: PreTrainedTokenizerBase
     image_processor: Qwen2VLImageProcessorPil
 
+    def token_id(self, token: str) -> int:
+        """Return the id of one token of the vocabulary."""
+        return self.tokenizer.get_vocab()[token]
+
     def save(self, out: Path) -> None:
         """Write both beside a model."""
         self.tokenizer.save_pretrained(out)
@@ -63,6 +67,8 @@ def _check(name: str) -> None:
     parent = Path(name).parent
     if not Path(name).is_dir() and (len(Path(name).parts) != 2 or parent.is_dir()):
         raise UserError(f"{name}: no such directory; a model on the hub is named owner/name")
+    if Path(name).is_dir() and not (Path(name) / "config.json").exists():
+        raise UserError(f"{name}: no config.json in it; a run writes its model when it ends (its checkpoints hold one)")
     try:
         config = AutoConfig.from_pretrained(name)
     except (OSError, ValueError) as error:

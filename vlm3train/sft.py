@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,7 +11,7 @@ from pydantic import Field
 from vlm3data.config import Config
 from vlm3data.types import UserError
 
-CONFIG_FILE = "sft.json"
+RUN_FILE = "run.json"
 
 
 class SftConfig(Config):
@@ -70,9 +71,8 @@ def train(config: SftConfig) -> bool:
 
     processor = load_processor(config.model)
     model = load_model(config.model)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / CONFIG_FILE).write_text(config.model_dump_json(indent=2) + "\n")
     trainer = StreamTrainer(model, processor, mixture, arguments(config), first_step=_step(checkpoint))
+    _record(config, out, trainer.samples_per_step)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.save_model(str(out))
     return trainer.is_world_process_zero()
@@ -87,11 +87,26 @@ def _checkpoint(config: SftConfig, out: Path) -> Path | None:
     )
     if config.resume and found is None:
         raise UserError(f"{out}: no checkpoint to resume from; leave out --resume, or train with --save-every")
-    if not config.resume and (found or (out / "model.safetensors").exists()):
+    if not config.resume and (found or any(out.glob("model*.safetensors"))):
         raise UserError(f"{out} already holds a run; go on with --resume, or choose another --out")
     if found and _step(found) >= config.steps:
         raise UserError(f"{found} is already at step {_step(found)} of {config.steps}; ask for more --steps")
     return found
+
+
+def _record(config: SftConfig, out: Path, samples_per_step: int) -> None:
+    """Write down what this run is; a resumed one must count stream positions as its first part did."""
+    path = out / RUN_FILE
+    if config.resume and path.exists():
+        before = json.loads(path.read_text(encoding="utf-8"))["samples_per_step"]
+        if before != samples_per_step:
+            raise UserError(
+                f"{out}: the run took {before} samples a step, this would take {samples_per_step}; keep "
+                "--batch-size x --grad-accum x processes as it was, or samples are repeated or left out"
+            )
+    out.mkdir(parents=True, exist_ok=True)
+    about = {"samples_per_step": samples_per_step, "config": config.model_dump()}
+    path.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
 
 
 def _step(checkpoint: Path | None) -> int:

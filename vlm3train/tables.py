@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
 from vlm3train.evaluate import Row
 
-NOTE = (
-    "swapped: every question put to another sample's image; a model that looks beats it. location: the median depth\n"
-    "of training pixels in the same cell of the image. median: one depth everywhere. Unparsed counts as wrong."
-)
+NOTE = """\
+swapped   every question put to another sample's image: a model that looks beats it
+location  the median depth of training pixels in the same cell of the image
+median    the median depth of all training pixels
+unparsed  answers without a number; they count as wrong"""
 
 
 def print_rows(rows: Sequence[Row], have_train_shards: bool) -> None:
     """Print one line per dataset, task and metric, the model beside its controls."""
-    table = Table()
+    table = Table(box=SIMPLE_HEAD)
     table.add_column("dataset", overflow="fold")
     table.add_column("score")
     for title in ("model", "swapped", "location", "median", "asked", "unparsed"):
@@ -34,4 +36,4 @@ def print_rows(rows: Sequence[Row], have_train_shards: bool) -> None:
     console.print(table)
     console.print(NOTE, style="dim")
     if not have_train_shards:
-        console.print("location and median are fitted on training data: give --train-shards.", style="dim")
+        console.print("location and median are fitted on training data: give --train-shards", style="dim")

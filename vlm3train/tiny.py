@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vlm3data.randomness import rng_for
 from vlm3data.types import UserError
@@ -60,15 +60,15 @@ class Size:
 
 SIZES = {
     "tiny": Size(
-        hidden=128,
+        hidden=96,
         layers=3,
-        heads=4,
-        kv_heads=4,
-        intermediate=384,
-        vision_hidden=128,
+        heads=3,
+        kv_heads=3,
+        intermediate=288,
+        vision_hidden=96,
         vision_depth=2,
-        vision_heads=4,
-        vision_intermediate=384,
+        vision_heads=3,
+        vision_intermediate=288,
         deepstack=(0,),
     ),
     "small": Size(
@@ -153,9 +153,8 @@ def _tokenizer(texts: Iterable[str]) -> Qwen2Tokenizer:
         ),
     )
     learnt = json.loads(raw.to_str())["model"]
-    tokenizer = Qwen2Tokenizer(
-        vocab=learnt["vocab"], merges=[tuple(pair) for pair in learnt["merges"]], eos_token="<|im_end|>"
-    )
+    merges: Any = [tuple(pair) for pair in learnt["merges"]]
+    tokenizer = Qwen2Tokenizer(vocab=learnt["vocab"], merges=merges, eos_token="<|im_end|>")
     tokenizer.add_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS])
     tokenizer.add_tokens([AddedToken(token, special=False, normalized=False) for token in PLAIN_ADDED_TOKENS])
     tokenizer.chat_template = (resources.files("vlm3train") / "chat_template.jinja").read_text()
@@ -167,7 +166,7 @@ def _config(size: Size, tokenizer: Qwen2Tokenizer) -> Qwen3VLConfig:
 
     pairs = size.head_dim // 2
     height = width = pairs * 5 // 16
-    ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL_TOKENS}
+    ids = tokenizer.get_vocab()
     return Qwen3VLConfig(
         text_config={
             "vocab_size": -(-len(tokenizer) // 64) * 64,

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import datasets
 import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
@@ -50,8 +52,11 @@ def arguments(config: SftConfig) -> SFTConfig:
         dataloader_num_workers=config.workers,
         save_strategy="steps" if config.save_every else "no",
         save_steps=config.save_every or 1,
+        save_total_limit=2,
         logging_steps=config.log_every,
         logging_nan_inf_filter=False,
+        # Every batch has images, so no parameter is ever unused; looking for such costs a pass over the graph.
+        ddp_find_unused_parameters=False,
         report_to="none",
         disable_tqdm=True,
         # The loader's position follows from the step: replaying the batches would cost hours and change nothing.
@@ -71,21 +76,30 @@ class StreamTrainer(SFTTrainer):
     ) -> None:
         layout = Layout(args.process_index, args.world_size, args.per_device_train_batch_size)
         start = layout.position(first_step * args.gradient_accumulation_steps)
+        self.samples_per_step = layout.position(args.gradient_accumulation_steps)
         self._batches = LocalBatches(mixture, layout, start)
         self._collate = TrainCollator(processor)
         self._processor = processor
+        self._log = Log(Path(str(args.output_dir)) / LOG_FILE, self.samples_per_step, layout.rank == 0)
         super().__init__(
             model=model,
             args=args,
             train_dataset=_placeholder(),
             data_collator=self._collate,
             processing_class=processor.tokenizer,
-            callbacks=[Log(Path(args.output_dir) / LOG_FILE, layout.position(args.gradient_accumulation_steps))],
+            callbacks=[self._log],
         )
         self.remove_callback(PrinterCallback)
         # The class says False, and then each micro-batch is averaged by itself: answers of short batches would
         # weigh more, and the result depend on how a global batch is cut.
         self.model_accepts_loss_kwargs = True
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Train, and give the terminal back however that ends."""
+        try:
+            return super().train(*args, **kwargs)
+        finally:
+            self._log.bar.stop()
 
     def get_train_dataloader(self) -> Any:
         """Return this process's own batches, not passed through accelerate."""
@@ -106,27 +120,24 @@ class StreamTrainer(SFTTrainer):
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         super()._save(output_dir, state_dict)
-        self._processor.save(Path(output_dir or self.args.output_dir))
+        self._processor.save(Path(str(output_dir or self.args.output_dir)))
 
 
 class Log(TrainerCallback):
     """Shows a bar and one line per log step, and appends the same numbers to a file."""
 
-    def __init__(self, path: Path, samples_per_step: int) -> None:
+    def __init__(self, path: Path, samples_per_step: int, is_main: bool) -> None:
         self.path, self.samples_per_step = path, samples_per_step
         self.began = (0, 0.0)
+        columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        console = Console(stderr=True)
+        shown = is_main and console.is_terminal
+        self.bar = Progress(*columns, console=console, transient=True, disable=not shown)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Start the bar."""
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
         if state.is_world_process_zero and self.path.exists():
             self._forget_after(state.global_step)
-        columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        console = Console(stderr=True)
-        shown = state.is_world_process_zero and console.is_terminal
-        self.bar = Progress(*columns, console=console, transient=True, disable=not shown)
         self.task = self.bar.add_task("training", total=state.max_steps, completed=state.global_step)
         self.bar.start()
         self.began = (state.global_step, time.monotonic())
@@ -164,10 +175,6 @@ class Log(TrainerCallback):
         """Drop what was logged between the checkpoint that a resumed run goes on from and its end."""
         lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
         self.path.write_text("".join(line for line in lines if json.loads(line)["step"] <= step), encoding="utf-8")
-
-    def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Take the bar away."""
-        self.bar.stop()
 
 
 def _placeholder() -> datasets.IterableDataset:

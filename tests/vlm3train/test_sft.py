@@ -70,6 +70,12 @@ def test_a_finished_run_is_not_written_over(undisturbed, model_dir, mixture):
         train(_config(model_dir, mixture, undisturbed))
 
 
+def test_a_resumed_run_keeps_its_samples_per_step(undisturbed, model_dir, mixture, tmp_path):
+    shutil.copytree(undisturbed, tmp_path / "run")
+    with pytest.raises(UserError, match="took 4 samples a step, this would take 2"):
+        train(_config(model_dir, mixture, tmp_path / "run", steps=9, batch_size=2, resume=True))
+
+
 def test_resuming_nothing_says_so(model_dir, mixture, tmp_path):
     with pytest.raises(UserError, match="no checkpoint"):
         train(_config(model_dir, mixture, tmp_path, resume=True))
