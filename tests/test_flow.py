@@ -58,7 +58,7 @@ def test_build_mix_train_score(tmp_path, tiny, capsys):
     )  # fmt: skip
     (row,) = json.loads((tmp_path / "eval.json").read_text())["rows"]
     assert row["questions"] == 12
-    for scores in (row["model"], row["swapped_images"], row["median"], row["location"]):
+    for scores in (row["scores"], row["swapped_images"], row["median"], row["location"]):
         assert 0 <= scores["delta1"] <= 1
 
 

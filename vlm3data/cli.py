@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
 from vlm3data import __version__
-from vlm3data.command import UsageError, run_app
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+from vlm3data.command import UsageError, progress_bar, run_app
 
 app = App(
     name="vlm3data",
@@ -124,7 +120,7 @@ def build(
         },
         where="vlm3data build",
     )
-    with _progress("building") as progress:
+    with progress_bar("building") as progress:
         dataset = build_dataset(config, out, engine=engine, workers=workers, ray_address=ray_address, progress=progress)
     if json:
         _print_json(dataset)
@@ -152,7 +148,7 @@ def verify(shards: str, *, json: Json = False) -> int:
     from vlm3data import shards as shards_module
     from vlm3data.report.tables import print_findings
 
-    with _progress("verifying") as progress:
+    with progress_bar("verifying") as progress:
         findings = shards_module.verify(shards, progress)
     if json:
         _print_json(asdict(findings))
@@ -255,18 +251,6 @@ def _assign_options(
             is_list = isinstance(known[key]["default"], tuple)
             taken[key] = value.split(",") if is_list else value
     return for_source, for_tasks
-
-
-@contextmanager
-def _progress(title: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar with rate and time left, on stderr, while something long runs."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(title, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _print_json(value: Any) -> None:

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
 
 from vlm3data import __version__
-from vlm3data.command import UsageError, run_app
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+from vlm3data.command import UsageError, progress_bar, run_app
 
 app = App(
     name="vlm3train",
@@ -149,7 +145,7 @@ def sft(
 @app.command(name="eval")
 def evaluate(
     *,
-    model: str,
+    model: tuple[str, ...],
     shards: tuple[str, ...],
     train_shards: tuple[str, ...] = (),
     limit: int | None = None,
@@ -158,7 +154,7 @@ def evaluate(
     max_new_tokens: int = 64,
     json: str | None = None,
 ) -> None:
-    """Score a model on shards, beside the median, a location prior and its own answers to swapped images.
+    """Score models on shards, beside the median, a location prior and its own answers to swapped images.
 
     Every question is asked by itself, answered greedily, parsed and scored by its task.
 
@@ -167,7 +163,7 @@ def evaluate(
     Parameters
     ----------
     model
-        Directory or hub name of a Qwen3-VL.
+        Directory or hub name of a Qwen3-VL; may be given several times, for one table.
     shards
         Datasets to score on; may be given several times.
     train_shards
@@ -194,17 +190,22 @@ def evaluate(
     from vlm3train.generate import Generator
     from vlm3train.tables import print_rows
 
-    total = 2 * sum(len(s.questions[:questions_per_image]) for samples in datasets.values() for s in samples)
-    with _progress("answering", total) as advance:
-        answer = Generator.load(model, batch_size, max_new_tokens, advance)
-        rows = [
-            row
-            for url, samples in datasets.items()
-            for row in evaluate_rows(answer, url, samples, questions_per_image, controls)
-        ]
+    per_model = 2 * sum(len(s.questions[:questions_per_image]) for samples in datasets.values() for s in samples)
+    rows, done = [], 0
+    with progress_bar("answering") as progress:
+
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            progress(done, per_model * len(model))
+
+        for name in model:
+            answer = Generator.load(name, batch_size, max_new_tokens, advance)
+            for url, samples in datasets.items():
+                rows += evaluate_rows(answer, (name, url), samples, questions_per_image, controls)
     print_rows(rows, bool(train_shards))
     if json:
-        write_json(json, {"model": model, "train_shards": list(train_shards)}, rows)
+        write_json(json, {"train_shards": list(train_shards)}, rows)
 
 
 def main() -> None:
@@ -220,19 +221,6 @@ def _texts(url: str) -> list[str]:
 
     questions = [question for sample in islice(read_samples(url), 200) for question in sample.questions]
     return [text for question in questions[:MANY_TEXTS] for text in (question.question, question.answer)]
-
-
-@contextmanager
-def _progress(title: str, total: int) -> Iterator[Callable[[int], object]]:
-    """Show a bar with time left, on stderr, while something long runs."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(title, total=total)
-        yield lambda count: bar.advance(task, count)
 
 
 if __name__ == "__main__":

@@ -26,12 +26,13 @@ Answer = Callable[[Sequence[Asked]], list[str]]
 class Row:
     """Scores of one task on one dataset. A control that could not be had is None."""
 
+    model: str
     dataset: str
     task: str
     questions: int
     unparsed: int
     """Answers that the task's parser found no prediction in; they count as wrong."""
-    model: dict[str, float]
+    scores: dict[str, float]
     swapped_images: dict[str, float] | None
     """The same model, every question put to another sample's images."""
     median: dict[str, float] | None
@@ -41,12 +42,15 @@ class Row:
 
 
 def evaluate(
-    answer: Answer, name: str, samples: Sequence[Sample], per_image: int, controls: DepthControls | None
+    answer: Answer, of: tuple[str, str], samples: Sequence[Sample], per_image: int, controls: DepthControls | None
 ) -> list[Row]:
-    """Return one row per task for the first `per_image` stored questions of every sample."""
+    """Return one row per task for the first `per_image` stored questions of every sample.
+
+    `of` names the model and the dataset, for the rows.
+    """
     asked = [(sample, question) for sample in samples for question in sample.questions[:per_image]]
     if not asked:
-        raise UserError(f"{name}: there are no questions in it")
+        raise UserError(f"{of[1]}: there are no questions in it")
     answers = answer(asked)
     swapped = with_swapped_images(samples)
     swapped_answers = None
@@ -59,7 +63,7 @@ def evaluate(
         places[question.task].append(place)
     return [
         _row(
-            name,
+            of,
             [asked[i][1] for i in here],
             [answers[i] for i in here],
             swapped_answers and [swapped_answers[i] for i in here],
@@ -84,7 +88,7 @@ def write_json(path: str, about: dict[str, Any], rows: Sequence[Row]) -> None:
 
 
 def _row(
-    dataset: str,
+    of: tuple[str, str],
     questions: list[Question],
     answers: list[str],
     swapped_answers: list[str] | None,
@@ -94,11 +98,12 @@ def _row(
     predictions = [task.parse(text) for text in answers]
     known = controls if task.name == "depth" else None
     return Row(
-        dataset=dataset,
+        model=of[0],
+        dataset=of[1],
         task=task.name,
         questions=len(questions),
         unparsed=sum(prediction is None for prediction in predictions),
-        model=_score(task, predictions, questions),
+        scores=_score(task, predictions, questions),
         swapped_images=_score(task, map(task.parse, swapped_answers), questions) if swapped_answers else None,
         median=_score(task, [known.median(q.truth) for q in questions], questions) if known else None,
         location=_score(task, [known.location(q.truth) for q in questions], questions) if known else None,

@@ -18,20 +18,21 @@ unparsed  answers without a number; they count as wrong"""
 
 
 def print_rows(rows: Sequence[Row], have_train_shards: bool) -> None:
-    """Print one line per dataset, task and metric, the model beside its controls."""
+    """Print one line per model, dataset, task and metric, the score beside its controls."""
     table = Table(box=SIMPLE_HEAD)
+    table.add_column("model", overflow="fold")
     table.add_column("dataset", overflow="fold")
-    table.add_column("score")
-    for title in ("model", "swapped", "location", "median", "asked", "unparsed"):
+    table.add_column("metric")
+    for title in ("score", "swapped", "location", "median", "asked", "unparsed"):
         table.add_column(title, justify="right", no_wrap=True)
     for row in rows:
-        for metric, value in row.model.items():
+        for metric, value in row.scores.items():
             controls = [
                 "-" if control is None else f"{control[metric]:.3f}"
                 for control in (row.swapped_images, row.location, row.median)
             ]
             counts = (f"{row.questions:,}", f"{row.unparsed:,}")
-            table.add_row(row.dataset, f"{row.task} {metric}", f"[bold]{value:.3f}[/]", *controls, *counts)
+            table.add_row(row.model, row.dataset, f"{row.task} {metric}", f"[bold]{value:.3f}[/]", *controls, *counts)
     console = Console()
     console.print(table)
     console.print(NOTE, style="dim")

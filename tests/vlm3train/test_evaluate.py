@@ -19,17 +19,17 @@ def _oracle(asked):
 
 def test_an_oracle_scores_one_and_silence_scores_nothing(shards):
     samples = list(read_samples(shards))
-    (row,) = evaluate(_oracle, "toy", samples, 10, fit_depth(samples))
-    assert (row.model, row.unparsed, row.questions) == ({"delta1": 1.0}, 0, 10 * len(samples))
-    (row,) = evaluate(lambda asked: ["I cannot tell."] * len(asked), "toy", samples, 10, None)
-    assert (row.model, row.unparsed, row.median) == ({"delta1": 0.0}, row.questions, None)
+    (row,) = evaluate(_oracle, ("model", "toy"), samples, 10, fit_depth(samples))
+    assert (row.scores, row.unparsed, row.questions) == ({"delta1": 1.0}, 0, 10 * len(samples))
+    (row,) = evaluate(lambda asked: ["I cannot tell."] * len(asked), ("model", "toy"), samples, 10, None)
+    assert (row.scores, row.unparsed, row.median) == ({"delta1": 0.0}, row.questions, None)
 
 
 def test_the_median_control_scores_what_a_constant_answer_does(shards):
     samples = list(read_samples(shards))
     controls = fit_depth(samples)
-    (row,) = evaluate(lambda asked: [f"{controls.median_m} m"] * len(asked), "toy", samples, 10, controls)
-    assert row.model == row.median
+    (row,) = evaluate(lambda asked: [f"{controls.median_m} m"] * len(asked), ("model", "toy"), samples, 10, controls)
+    assert row.scores == row.median
     assert row.location["delta1"] >= row.median["delta1"]
 
 
@@ -57,15 +57,15 @@ def test_swapped_images_are_anothers_and_of_the_same_size_where_any_is(make_samp
 def test_what_the_swapped_control_sees_is_the_other_image(make_sample):
     samples = [make_sample("a", ["1.0 m"], depth_m=1.0), make_sample("b", ["7.0 m"], num_images=2, depth_m=7.0)]
     seen = {1: "1.0 m", 2: "7.0 m"}
-    (row,) = evaluate(lambda asked: [seen[len(s.images)] for s, _ in asked], "toy", samples, 10, None)
-    assert (row.model, row.swapped_images) == ({"delta1": 1.0}, {"delta1": 0.0})
+    (row,) = evaluate(lambda asked: [seen[len(s.images)] for s, _ in asked], ("model", "toy"), samples, 10, None)
+    assert (row.scores, row.swapped_images) == ({"delta1": 1.0}, {"delta1": 0.0})
 
 
 def test_an_untrained_model_goes_all_the_way_to_json(shards, model_dir, tmp_path):
     samples = list(read_samples(shards))[:3]
     advanced = []
     answer = Generator.load(str(model_dir), batch_size=4, max_new_tokens=4, advance=advanced.append)
-    rows = evaluate(answer, "toy", samples, 2, fit_depth(samples))
+    rows = evaluate(answer, ("model", "toy"), samples, 2, fit_depth(samples))
     assert sum(advanced) == 2 * rows[0].questions == 12
     write_json(str(tmp_path / "deep" / "eval.json"), {"model": "nano"}, rows)
     written = json.loads((tmp_path / "deep" / "eval.json").read_text())
