@@ -22,15 +22,19 @@ def one_core() -> None:
 
 
 def alternate(contenders: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Return wall seconds per contender and round; taken in turns, so that all see the same disturbances."""
+    """Return seconds of CPU time per contender and round; taken in turns, so that all see the same disturbances.
+
+    CPU time, because everything compared here runs on one core out of the page cache: what else the machine
+    does meanwhile then hardly counts.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for contender in contenders.values():
         contender()  # warm caches, once each
     for _ in range(rounds):
         for name, contender in contenders.items():
-            start = time.perf_counter()
+            start = time.process_time()
             contender()
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(time.process_time() - start)
     return seconds
 
 

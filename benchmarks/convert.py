@@ -13,6 +13,7 @@ import io
 import json
 import tempfile
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 
 import cv2
@@ -26,7 +27,7 @@ from vlm3data.build import BuildConfig, build, build_shard, plan
 from vlm3data.images import decode_rgb
 from vlm3data.shards import read_samples
 
-FRAMES, ROUNDS, LABELS = 40, 15, 100
+FRAMES, ROUNDS, LABELS = 120, 9, 100
 
 
 def main() -> None:
@@ -42,7 +43,14 @@ def main() -> None:
         results = [decode_rgb(sample.images[0]) for sample in read_samples(out)]
         sources = [frames[i % len(frames)] for i in range(FRAMES)]
         codecs = {name: _codec(sources, results, decode, encode) for name, (decode, encode) in _CODECS.items()}
-        seconds = alternate(codecs | {"build_shard": lambda: build_shard(out, job)}, ROUNDS)
+        fresh = (str(Path(directory) / f"out{number}") for number in count())
+
+        def ours() -> None:
+            shard_directory = next(fresh)
+            Path(shard_directory).mkdir()
+            build_shard(shard_directory, job)
+
+        seconds = alternate(codecs | {"build_shard": ours}, ROUNDS)
     floor = min(codecs, key=lambda name: sorted(seconds[name])[ROUNDS // 2])
     height, width = results[0].shape[:2]
     rows = [

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.conftest import needs_realdata
 
 import vlm3data.cli
 import vlm3train.cli
+from tests.conftest import needs_realdata
 from vlm3data.command import run_app
 
 SMALL = ("--width-px", 96, "--height-px", 64, "--size-jitter", 0, "--hfov-deg", "60,60", "--views", 1)

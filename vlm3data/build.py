@@ -253,19 +253,27 @@ def ask(
         "licence": facts.licence,
         "metric": facts.metric,
         "views": [_view_record(view)],
-        "questions": questions,
+        "questions": [_question_record(question) for question in questions],
     }
-    image = encode_jpeg(view.image, config.jpeg_quality)
-    return Sample(key=key, images=(image,), record_json=orjson.dumps(record))
+    return Sample.of(record, (encode_jpeg(view.image, config.jpeg_quality),))
+
+
+def _question_record(question: Question) -> dict[str, Any]:
+    return {
+        "task": question.task,
+        "question": question.question,
+        "answer": question.answer,
+        "truth": dict(question.truth),
+    }
 
 
 def _view_record(view: View) -> dict[str, Any]:
     return {
         "frame": view.frame,
-        "source_camera": view.source_camera,
-        "camera": view.camera,
-        "scale": view.scale,
-        "crop_xy_px": view.crop_xy_px,
+        "source_camera": asdict(view.source_camera),
+        "camera": asdict(view.camera),
+        "scale": list(view.scale),
+        "crop_xy_px": list(view.crop_xy_px),
     }
 
 

@@ -6,6 +6,7 @@ Others plug in from outside through entry points in the groups `vlm3.source`, `v
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
@@ -44,5 +45,6 @@ def load(kind: str, name: str) -> Any:
     return getattr(import_module(module), attribute)
 
 
+@cache  # looking through the installed packages takes milliseconds
 def _known(kind: str) -> dict[str, str]:
     return PLUGINS[kind] | {point.name: point.value for point in entry_points(group=f"vlm3.{kind}")}

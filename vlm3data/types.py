@@ -10,6 +10,7 @@ Unknown is None or NaN, never 0.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -17,6 +18,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import orjson
 
 from vlm3data.errors import Drop, UserError
 
@@ -61,7 +63,7 @@ class Camera:
 
     def __post_init__(self) -> None:
         numbers = (self.fx_px, self.fy_px, self.cx_px, self.cy_px)
-        if not all(np.isfinite(numbers)):
+        if not all(map(math.isfinite, numbers)):
             raise ValueError(f"intrinsics must be finite: {self}")
         if min(self.fx_px, self.fy_px, self.width_px, self.height_px) <= 0:
             raise ValueError(f"focal lengths and image size must be positive: {self}")
@@ -158,11 +160,16 @@ class Sample:
     epoch: int = 0
     draw: Callable[[list[dict[str, Any]]], list[dict[str, Any]]] | None = None
 
+    @classmethod
+    def of(cls, record: dict[str, Any], images: tuple[bytes, ...]) -> Sample:
+        """Return the sample with this `record` of plain JSON values."""
+        sample = cls(key=record["key"], images=images, record_json=orjson.dumps(record))
+        sample.__dict__["record"] = record  # what parsing would give back
+        return sample
+
     @cached_property
     def record(self) -> dict[str, Any]:
         """Return the parsed JSON: `key, source, scene, frames, views, questions, metric, ...`."""
-        import orjson
-
         return orjson.loads(self.record_json)
 
     @cached_property

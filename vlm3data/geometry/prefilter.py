@@ -3,7 +3,8 @@
 OpenCV's bicubic (a = -0.75) looks at 4x4 pixels however much an image shrinks, so it aliases. Pillow
 stretches its bicubic (a = -0.5) by the reduction, which is right but five times slower. A symmetric kernel of
 3 or 5 taps before OpenCV's comes close to Pillow's (over 44 dB on photographs); the taps are a least-squares
-fit.
+fit. Near scale 1 they are not needed: there linear interpolation by itself gives over 41 dB (median 49), no
+worse than the JPEG encoding that follows, at half the time.
 """
 
 from __future__ import annotations
@@ -17,6 +18,9 @@ import numpy.typing as npt
 from vlm3data.types import Float64Array
 
 Complex128Array = npt.NDArray[np.complex128]
+
+LINEAR_FROM = 0.75
+"""From this scale up to 1, linear interpolation without a blur will do."""
 
 _PHASES = 16
 

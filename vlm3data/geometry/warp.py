@@ -9,7 +9,7 @@ import numpy as np
 
 from vlm3data.geometry.camera import project, rays
 from vlm3data.geometry.focal import Align, FocalMode, align_to_patches, focal_scale, unify_focal
-from vlm3data.geometry.prefilter import area_reduction, taps
+from vlm3data.geometry.prefilter import LINEAR_FROM, area_reduction, taps
 from vlm3data.types import Camera, Drop, Float32Array, Int64Array, UInt8Array
 
 _Range = tuple[int, int]
@@ -81,8 +81,13 @@ def _resized(image: UInt8Array, scale: tuple[float, float]) -> UInt8Array:
         return image
     smooth, (nx, ny) = _prefiltered(image, scale)
     # Given factors and no size, OpenCV steps by exactly 1/factor; given a size, by the rounded ratio.
-    resized = cv2.resize(smooth, None, fx=scale[0] * nx, fy=scale[1] * ny, interpolation=cv2.INTER_CUBIC)
+    resized = cv2.resize(smooth, None, fx=scale[0] * nx, fy=scale[1] * ny, interpolation=_interpolation(scale))
     return np.asarray(resized, np.uint8)
+
+
+def _interpolation(scale: tuple[float, float]) -> int:
+    """Return how OpenCV interpolates: between `LINEAR_FROM` and 1 a plain linear one smooths as much as is needed."""
+    return cv2.INTER_LINEAR if LINEAR_FROM <= min(scale) < 1 else cv2.INTER_CUBIC
 
 
 def _undistorted(
@@ -94,7 +99,7 @@ def _undistorted(
 ) -> UInt8Array:
     smooth, (nx, ny) = _prefiltered(image, scale)
     map_x, map_y, outside = _maps(source_camera, target_camera, (nx, ny), part)
-    moved = cv2.remap(smooth, map_x, map_y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    moved = cv2.remap(smooth, map_x, map_y, _interpolation(scale), borderMode=cv2.BORDER_REPLICATE)
     moved.reshape(-1, 3)[outside] = 0
     return np.asarray(moved, np.uint8)
 
@@ -126,7 +131,7 @@ def _prefiltered(image: UInt8Array, scale: tuple[float, float]) -> tuple[UInt8Ar
         whole = cv2.copyMakeBorder(image, 0, -height % ny, 0, -width % nx, cv2.BORDER_REPLICATE)
         reduced_size = (whole.shape[1] // nx, whole.shape[0] // ny)
         smooth = np.asarray(cv2.resize(whole, reduced_size, interpolation=cv2.INTER_AREA), np.uint8)
-    if min(scale) < 1:
+    if min(scale) < LINEAR_FROM:
         blurred = cv2.sepFilter2D(smooth, -1, taps(scale[0]), taps(scale[1]), borderType=cv2.BORDER_REPLICATE)
         smooth = np.asarray(blurred, np.uint8)
     return smooth, (nx, ny)

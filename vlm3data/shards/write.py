@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import tarfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,15 +50,15 @@ def write_shard(
     # A local tar appears under its own name only when whole; an object store does that by itself.
     target = f"{path}.tmp" if is_local(fs) else path
     with fs.open(target, "wb") as file:
-        sink = _HashingSink(file)
-        members = list(_write_members(sink, samples))
+        tar = _Counted(file)
+        members = list(_write_members(tar.write, samples))
     if target != path:
         fs.mv(target, path)
     manifest = {
         "version": 1,
         "shard": f"{name}.tar",
-        "sha256": sink.sha256.hexdigest(),
-        "bytes": sink.offset,
+        "sha256": tar.sha256.hexdigest(),
+        "bytes": tar.bytes,
         "samples": len(members),
         "drops": dict(sorted(tally.drops.items())),
         "labels": {
@@ -89,42 +89,42 @@ def sample_files(sample: Sample) -> list[tuple[str, bytes]]:
     return [*images, (f"{sample.key}.json", sample.record_json)]
 
 
-class _HashingSink:
-    """Counts and hashes what passes through: the tar as a whole, and each sample's own range."""
-
-    def __init__(self, file: Any) -> None:
-        self.file = file
-        self.offset = 0
-        self.sha256 = hashlib.sha256()
-        self.xxh3 = xxhash.xxh3_64()
-
-    def put(self, data: bytes) -> None:
-        self.file.write(data)
-        self.sha256.update(data)
-        self.xxh3.update(data)
-        self.offset += len(data)
-
-
-def _write_members(sink: _HashingSink, samples: Iterable[Sample]) -> Iterator[dict[str, Any]]:
+def _write_members(write: Callable[[bytes], object], samples: Iterable[Sample]) -> Iterator[dict[str, Any]]:
+    """Write each sample as one block of tar members and yield where it lies and what the index says of it."""
+    start = 0
     for sample in samples:
-        start, files = sink.offset, []
-        sink.xxh3.reset()
+        parts, files, offset = [], [], start
         for name, data in sample_files(sample):
             info = tarfile.TarInfo(name)
             info.size, info.mode = len(data), 0o644
-            sink.put(info.tobuf(tarfile.USTAR_FORMAT))
-            files.append([name, sink.offset, len(data)])
-            sink.put(data)
-            sink.put(bytes(-len(data) % BLOCK))
+            padding = bytes(-len(data) % BLOCK)
+            parts += (info.tobuf(tarfile.USTAR_FORMAT), data, padding)
+            files.append([name, offset + BLOCK, len(data)])
+            offset += BLOCK + len(data) + len(padding)
+        block = b"".join(parts)
+        write(block)
         yield {
             "key": sample.key,
             "offset": start,
-            "length": sink.offset - start,
-            "xxh3": sink.xxh3.hexdigest(),
+            "length": len(block),
+            "xxh3": xxhash.xxh3_64_hexdigest(block),
             "files": files,
             "row": _index_row(sample),
         }
-    sink.put(bytes(2 * BLOCK))  # a tar ends with two empty blocks
+        start = offset
+    write(bytes(2 * BLOCK))  # a tar ends with two empty blocks
+
+
+class _Counted:
+    """Writes through to a file, counting and hashing what passes."""
+
+    def __init__(self, file: Any) -> None:
+        self.file, self.bytes, self.sha256 = file, 0, hashlib.sha256()
+
+    def write(self, data: bytes) -> None:
+        self.file.write(data)
+        self.sha256.update(data)
+        self.bytes += len(data)
 
 
 def _index_row(sample: Sample) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from vlm3data.config import Config
 from vlm3data.geometry import to_grid
 from vlm3data.metrics import delta1
 from vlm3data.types import Drop, Question, SourceFacts, View
-from vlm3data.wording import PACKS, WordingPack
+from vlm3data.wording import PACKS, Wording, WordingPack
 
 FIELDS = ("x", "y", "grid", "depth_m")
 
@@ -60,29 +60,27 @@ class DepthTask:
         size = (view.camera.width_px, view.camera.height_px)
         grid_xy = to_grid(pixels, size, self.options.grid)
         wordings = self.pack.fitting(depth_kind=depth_kind)
-        return [
-            self._question(
-                {
-                    "pixel_px": pixel,
-                    "grid_xy": xy,
-                    "grid": self.options.grid,
-                    "depth_m": depth_m,
-                    "depth_kind": depth_kind,
-                },
-                wordings[wording],
-            )
-            for pixel, xy, depth_m, wording in zip(
-                pixels.tolist(),
-                grid_xy.tolist(),
-                depths.tolist(),
-                rng.integers(len(wordings), size=count),
-                strict=True,
-            )
-        ]
+        rows = zip(
+            pixels.tolist(),
+            grid_xy.tolist(),
+            depths.tolist(),
+            rng.integers(len(wordings), size=count).tolist(),
+            strict=True,
+        )
+        return [self._question(wordings[number], pixel, xy, depth_m, depth_kind) for pixel, xy, depth_m, number in rows]
 
-    def _question(self, truth: dict[str, Any], wording: Any) -> Question:
-        x, y = truth["grid_xy"]
-        values = {"x": x, "y": y, "grid": truth["grid"], "depth_m": truth["depth_m"]}
+    def _question(
+        self, wording: Wording, pixel_px: list[int], grid_xy: list[int], depth_m: float, depth_kind: str
+    ) -> Question:
+        grid = self.options.grid
+        values = {"x": grid_xy[0], "y": grid_xy[1], "grid": grid, "depth_m": depth_m}
+        truth = {
+            "pixel_px": pixel_px,
+            "grid_xy": grid_xy,
+            "grid": grid,
+            "depth_m": depth_m,
+            "depth_kind": depth_kind,
+        }
         return Question(self.name, wording.question.format_map(values), wording.answer.format_map(values), truth)
 
     @classmethod
