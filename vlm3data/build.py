@@ -23,7 +23,7 @@ from vlm3data.keys import key_for_frame
 from vlm3data.randomness import rng_for
 from vlm3data.shards import ShardTally
 from vlm3data.storage import open_store
-from vlm3data.types import DepthKind, Drop, Frame, Question, Sample, SceneRef, SourceFacts, UserError, View
+from vlm3data.types import Camera, DepthKind, Drop, Frame, Question, Sample, SceneRef, SourceFacts, UserError, View
 
 FORMAT = 1
 """Raised when the same config begins to give other bytes, so that old shards are not continued."""
@@ -267,11 +267,25 @@ def _question_record(question: Question) -> dict[str, Any]:
     }
 
 
+def _camera_record(camera: Camera) -> dict[str, Any]:
+    """Return what `asdict` would, without its deep copies, which cost more than the labels."""
+    distortion = camera.distortion
+    return {
+        "fx_px": camera.fx_px,
+        "fy_px": camera.fy_px,
+        "cx_px": camera.cx_px,
+        "cy_px": camera.cy_px,
+        "width_px": camera.width_px,
+        "height_px": camera.height_px,
+        "distortion": distortion and {"model": distortion.model, "params": list(distortion.params)},
+    }
+
+
 def _view_record(view: View) -> dict[str, Any]:
     return {
         "frame": view.frame,
-        "source_camera": asdict(view.source_camera),
-        "camera": asdict(view.camera),
+        "source_camera": _camera_record(view.source_camera),
+        "camera": _camera_record(view.camera),
         "scale": list(view.scale),
         "crop_xy_px": list(view.crop_xy_px),
     }

@@ -25,7 +25,7 @@ def decode_rgb(data: bytes, size_px: tuple[int, int] | None = None) -> UInt8Arra
 
 def encode_jpeg(image: UInt8Array, quality: int) -> bytes:
     """Return `image` as a baseline JPEG with 4:2:0 chroma."""
-    return simplejpeg.encode_jpeg(np.ascontiguousarray(image), quality, colorspace="RGB", colorsubsampling="420")
+    return simplejpeg.encode_jpeg(image, quality, colorspace="RGB", colorsubsampling="420")
 
 
 def _decode_jpeg(data: bytes, size_px: tuple[int, int] | None) -> UInt8Array:

@@ -50,7 +50,7 @@ def resample(
     scale: tuple[float, float],
     crop_xy_px: tuple[int, int],
 ) -> UInt8Array:
-    """Return the pixels (h, w, 3), C-contiguous, that `target_camera` sees of `source_camera`'s image.
+    """Return the pixels (h, w, 3), in memory of their own, that `target_camera` sees of `source_camera`'s image.
 
     Continuous source positions times exactly `scale`, minus `crop_xy_px`, are target positions. Black outside
     the scaled frame and, for a distorted source, where it would look over half a pixel outside its image.
@@ -65,7 +65,7 @@ def resample(
     else:
         part = _undistorted(image, source_camera, target_camera, scale, (columns, rows))
     if part.shape[:2] == (target_camera.height_px, target_camera.width_px):
-        return part.copy()  # also where it is contiguous: at scale 1 it is the caller's own image
+        return part.copy() if np.may_share_memory(part, image) else part
     canvas = np.zeros((target_camera.height_px, target_camera.width_px, 3), np.uint8)
     canvas[slice(*rows), slice(*columns)] = part
     return canvas

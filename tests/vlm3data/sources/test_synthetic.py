@@ -246,7 +246,7 @@ def test_pictures_are_worth_looking_at() -> None:
 
 
 def test_wrong_options_name_the_choices() -> None:
-    with pytest.raises(ValidationError, match="hall, room, street, yard"):
+    with pytest.raises(ValidationError, match="hall, plaza, room, street, yard"):
         source(domains=("moon",))
     with pytest.raises(ValidationError, match="extra"):
         source(colour="red")
@@ -254,9 +254,26 @@ def test_wrong_options_name_the_choices() -> None:
         source(domains=())
 
 
-def drawn_pixels(split: str, scenes: int) -> np.ndarray:
+def test_the_sky_is_unknown_even_in_the_corner_of_a_very_wide_view() -> None:
+    # So tall that the sky, a plane high above, is nearer along the axis than what counts as known.
+    made = source(domains=("yard",), width_px=24, height_px=96, hfov_deg=(120, 120), size_jitter=0, scenes=8, views=1)
+    nearest_sky = np.inf
+    for scene in made.scenes("train"):
+        camera, depth, pose = geometry(next(made.frames(scene)))
+        v, u = (part.ravel() for part in np.mgrid[: camera.height_px, : camera.width_px])
+        up = rays(camera, u, v) @ pose[2, :3]
+        sky = next(plane for plane in made.world(scene).planes if plane.is_sky)
+        above = np.where(
+            np.isnan(depth.ravel()) & (up > 0), (-sky.offset_m - pose[2, 3]) / np.maximum(up, 1e-9), np.inf
+        )
+        nearest_sky = min(nearest_sky, above.min())
+        assert np.nanmax(depth) <= FAR_M * 1.001
+    assert nearest_sky < FAR_M
+
+
+def drawn_pixels(split: str, scenes: int, **options: object) -> np.ndarray:
     """Return cell of a 20x20 grid and depth for 200 random pixels of each of `scenes` images."""
-    made = source(seed=5, views=1, scenes=scenes, width_px=64, height_px=48)
+    made = source(seed=5, views=1, scenes=scenes, width_px=64, height_px=48, **options)
     rows = []
     for number, scene in enumerate(made.scenes(split)):
         frame = next(made.frames(scene))
@@ -268,9 +285,34 @@ def drawn_pixels(split: str, scenes: int) -> np.ndarray:
     return table[np.isfinite(table[:, 1])]
 
 
+def delta1(guess: np.ndarray | float, truth: np.ndarray) -> float:
+    return float((np.maximum(guess / truth, truth / guess) < 1.25).mean())
+
+
+def guessed_from_place(train: np.ndarray, held_out: np.ndarray) -> float:
+    """Return the delta-1 of guessing, for each cell of the image, the median depth there."""
+    overall = np.median(train[:, 1])
+    cells = [train[train[:, 0] == cell, 1] for cell in range(400)]
+    guess = np.array([np.median(depths) if len(depths) else overall for depths in cells])
+    return delta1(guess[held_out[:, 0].astype(int)], held_out[:, 1])
+
+
 def test_depth_cannot_be_guessed_from_where_a_pixel_is() -> None:
-    train, held_out = drawn_pixels("train", 2000), drawn_pixels("val", 400)
-    guess = np.array([np.median(train[train[:, 0] == cell, 1]) for cell in range(400)])
-    ratio = guess[held_out[:, 0].astype(int)] / held_out[:, 1]
-    delta1 = (np.maximum(ratio, 1 / ratio) < 1.25).mean()
-    assert delta1 < 0.35
+    assert guessed_from_place(drawn_pixels("train", 2000), drawn_pixels("val", 400)) < 0.35
+
+
+def test_the_plaza_must_be_asked_for_and_can_be_guessed_from_where_a_pixel_is() -> None:
+    assert set(DOMAINS) - set(SyntheticSource.Options().domains) == {"plaza"}
+    options = {"domains": ("plaza",), "hfov_deg": (60, 60), "size_jitter": 0}
+    train, held_out = drawn_pixels("train", 500, **options), drawn_pixels("val", 150, **options)
+    assert 0.45 < guessed_from_place(train, held_out) < 0.65
+    assert delta1(np.median(train[:, 1]), held_out[:, 1]) < 0.3
+
+
+def test_the_plaza_is_seen_from_eye_height_and_nearly_level() -> None:
+    for _, _, frames in scenes_with_frames(domains=("plaza",)):
+        for frame in frames:
+            pose = geometry(frame)[2]
+            assert 1.2 <= pose[2, 3] <= 2.2
+            assert -18 < np.rad2deg(np.arcsin(pose[2, 2])) < -6
+            assert abs(np.rad2deg(np.arcsin(pose[2, 0]))) < 3

@@ -1,79 +1,96 @@
-"""All materials in one array with their mip levels, and the lookup of filtered colours in it."""
+"""All materials in one image with their mip levels, and the lookup of filtered colours in it."""
 
 from __future__ import annotations
 
 from functools import cache
 from typing import NamedTuple
 
+import cv2
 import numpy as np
-import numpy.typing as npt
 
 from vlm3data.randomness import rng_for
 from vlm3data.sources._synthetic.materials import MATERIALS, NAMES
-from vlm3data.types import Float32Array, Int64Array, UInt8Array
+from vlm3data.types import Float32Array, Float64Array, UInt8Array
 
-LEVELS = 10
+STRIDE = 4
+"""A level of side s starts STRIDE * s above the bottom of its material, which leaves room for borders."""
 
 
 class Atlas(NamedTuple):
-    """`texels` holds red, green and blue in the low 8 of 16 bits each, so that one integer product weighs all.
+    """`image` (h, w, 4) has a column of levels per material, each with a border that repeats its other side."""
 
-    `start` and `side` are indexed by material * LEVELS + level; a level that a material lacks repeats its last.
-    """
-
-    texels: npt.NDArray[np.int64]
-    start: Int64Array
-    side: Int64Array
+    image: UInt8Array
+    left: Float32Array
+    """Where a material's levels start, in pixels of which 0 is the first one's centre."""
+    bottom: Float32Array
+    """Where they end."""
     px: Float32Array
     """Texels on a side of each material's finest level."""
-    extent_m: npt.NDArray[np.float64]
+    extent_m: Float64Array
+    texels_per_m: Float64Array
+    """The geometric mean of both axes."""
 
 
 @cache
 def atlas() -> Atlas:
     """Paint every material, once per process; the same for every seed."""
-    pieces: list[npt.NDArray[np.int64]] = []
-    start, side, used = [], [], 0
-    for name, material in MATERIALS.items():
-        paint = material.paint(rng_for("material", name), material.px, material.extent_m)
-        image = np.clip(np.broadcast_to(paint, (material.px, material.px, 3)), 0.0, 1.0) * 255.0
-        for level in range(LEVELS):
-            size = material.px >> level
-            if size:
-                whole = np.rint(image).astype(np.int64)
-                pieces.append((whole[..., 0] | whole[..., 1] << 16 | whole[..., 2] << 32).ravel())
-                start.append(used)
-                used += size * size
-            else:
-                start.append(start[-1])
-            side.append(max(size, 1))
-            if size > 1:
-                image = image.reshape(size // 2, 2, size // 2, 2, 3).mean((1, 3))
+    px = np.array([MATERIALS[name].px for name in NAMES])
+    left, bottom = _places(px.tolist())
+    image = np.zeros((max(bottom), max(left) + int(px.max()) + 1, 4), np.uint8)
+    for name, x, end in zip(NAMES, left, bottom, strict=True):
+        material = MATERIALS[name]
+        side = material.px
+        paint = material.paint(rng_for("material", name), side, material.extent_m)
+        level = np.clip(np.broadcast_to(paint, (side, side, 3)), 0.0, 1.0) * 255.0
+        while side:
+            y = end - STRIDE * side
+            tile = np.pad(np.rint(level), ((1, 1), (1, 1), (0, 0)), "wrap")
+            image[y - 1 : y + side + 1, x - 1 : x + side + 1, :3] = tile
+            side //= 2
+            if side:
+                level = level.reshape(side, 2, side, 2, 3).mean((1, 3))
     extent = np.array([MATERIALS[name].extent_m for name in NAMES])
-    px = np.array([MATERIALS[name].px for name in NAMES], np.float32)
-    return Atlas(np.concatenate(pieces), np.array(start), np.array(side), px, extent)
+    return Atlas(
+        image, *(np.array(part, np.float32) for part in (left, bottom, px)), extent, px / np.sqrt(extent.prod(1))
+    )
 
 
-def colours(material: Int64Array, u: Float32Array, v: Float32Array, texels_per_px: Float32Array) -> UInt8Array:
-    """Return the (n, 3) colours at (u, v), in tiles, bilinear in the level whose texels match a pixel."""
-    source = atlas()
-    # The exponent bits of a float are floor(log2) + 127.
-    level = (np.maximum(texels_per_px, 1.0).view(np.int32) >> 23) - 127
-    place = np.minimum(level, LEVELS - 1) + material * LEVELS
-    side = source.side.take(place)
-    start = source.start.take(place)
-    x, y = u * side.astype(np.float32) - np.float32(0.5), v * side.astype(np.float32) - np.float32(0.5)
-    floor_x, floor_y = np.floor(x), np.floor(y)
-    # Weights are whole 16ths, so that four of them sum to 256 and a channel never spills into the next.
-    part_x = ((x - floor_x) * 16.0).astype(np.int64)
-    part_y = ((y - floor_y) * 16.0).astype(np.int64)
-    mask = side - 1
-    x0, y0 = floor_x.astype(np.int64) & mask, floor_y.astype(np.int64) & mask
-    x1, y1 = (x0 + 1) & mask, ((y0 + 1) & mask) * side + start
-    y0 = y0 * side + start
-    take = source.texels.take
-    upper = take(y0 + x0) * (16 - part_x) + take(y0 + x1) * part_x
-    lower = take(y1 + x0) * (16 - part_x) + take(y1 + x1) * part_x
-    mixed = upper * (16 - part_y) + lower * part_y
-    # Little-endian bytes 1, 3, 5 are the three sums divided by 256.
-    return mixed.astype("<i8", copy=False).view(np.uint8).reshape(-1, 8)[:, 1:6:2]
+def _places(sides: list[int]) -> tuple[list[int], list[int]]:
+    """Return the left and the bottom of each material: side by side in rows about as wide as the largest.
+
+    A narrow image keeps the texels of a neighbourhood on few pages of memory.
+    """
+    left, bottom = [0] * len(sides), [0] * len(sides)
+    x, y, height = 1, 1, 0
+    for i in sorted(range(len(sides)), key=lambda i: -sides[i]):
+        if x > max(sides):
+            x, y, height = 1, y + height, 0
+        left[i], bottom[i] = x, y + STRIDE * sides[i]
+        x, height = x + sides[i] + 2, max(height, STRIDE * sides[i])
+    return left, bottom
+
+
+def colours(
+    u: Float32Array,
+    v: Float32Array,
+    texels_per_px: Float32Array,
+    px: Float32Array,
+    left: Float32Array,
+    bottom: Float32Array,
+) -> UInt8Array:
+    """Return the (h, w, 4) colours at (u, v), in tiles, bilinear in the level whose texels match a pixel.
+
+    All arguments are (h, w); the last three are those of the material that a pixel sees.
+    """
+    texels = np.maximum(texels_per_px, np.float32(1.0))
+    np.minimum(texels, px, out=texels)
+    # The exponent bits of a float hold floor(log2), and this is 2 to the minus that.
+    side = (0x7F000000 - (texels.view(np.int32) & 0x7F800000)).view(np.float32)
+    side *= px
+    x, y = u - np.floor(u), v - np.floor(v)
+    x *= side
+    x += left
+    y -= np.float32(STRIDE)
+    y *= side
+    y += bottom
+    return np.asarray(cv2.remap(atlas().image, x, y, cv2.INTER_LINEAR), np.uint8)

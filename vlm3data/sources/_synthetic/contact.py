@@ -3,55 +3,65 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
-from vlm3data.sources._synthetic.packed import PackedWorld
-from vlm3data.sources._synthetic.trace import Traced, affine, windows
+from vlm3data.sources._synthetic.packed import PackedWorld, foot_margin_m
+from vlm3data.sources._synthetic.screen import grid
+from vlm3data.sources._synthetic.trace import Traced
 from vlm3data.types import Camera, Float32Array, Float64Array
 
 DARKNESS = 0.45
-MARGIN_M = 0.35
 SMALLEST_PX = 25
-_CORNERS = np.array([[x, y] for x in (-1, 1) for y in (-1, 1) for _ in range(2)], np.float64)
 
 
-def darken(
-    image: Float32Array, packed: PackedWorld, traced: Traced, camera: Camera, world_from_cam: Float64Array
-) -> None:
-    """Darken, in place, the level surfaces at the foot of every object.
+def contact_light(
+    packed: PackedWorld,
+    traced: Traced,
+    depth: Float32Array,
+    level: npt.NDArray[np.bool_],
+    camera: Camera,
+    world_from_cam: Float64Array,
+) -> Float32Array:
+    """Return the share of light that the `level` surfaces keep at the foot of objects; 1 elsewhere.
 
     Objects out of view count too: the ground must look the same from everywhere.
     """
     rotation, eye = world_from_cam[:3, :3], world_from_cam[:3, 3]
-    shown = np.flatnonzero(packed.feet[:, 0, 2] < eye[2] - 0.05)
+    light = np.ones(depth.shape, np.float32)
+    x0, y0, x1, y1 = traced.foot_windows.T
+    shown = np.flatnonzero((packed.feet[:, 0, 2] < eye[2] - 0.05) & ((x1 - x0) * (y1 - y0) >= SMALLEST_PX))
     feet, axes, sizes = packed.feet[shown, 0], packed.feet[shown, 1:3], packed.feet[shown, 3]
-    margin = MARGIN_M * np.minimum(sizes[:, 2], 1.0)
-    reach = sizes[:, :2] / 2 + margin[:, None]
-    boxes = windows((feet[:, None] + _CORNERS * reach[:, None] @ axes - eye) @ rotation, camera)
-
-    x = ((np.arange(camera.width_px) + 0.5 - camera.cx_px) / camera.fx_px).astype(np.float32)
-    y = ((np.arange(camera.height_px) + 0.5 - camera.cy_px) / camera.fy_px).astype(np.float32)
-    level = np.zeros(len(packed.material), np.bool_)
-    level[: packed.num_flat] = packed.normal[:, 2] > 0.99
-    light = np.ones(traced.surface.shape, np.float32)
-    width, height = (boxes[:, 2:] - boxes[:, :2]).T
-    for i in np.flatnonzero((width > 0) & (width * height >= SMALLEST_PX)).tolist():
-        window = (slice(boxes[i, 1], boxes[i, 3]), slice(boxes[i, 0], boxes[i, 2]))
-        # The ground at the foot, and the two axes of the object, all affine in the pixel.
-        rows = np.stack([rotation[2] / (feet[i, 2] - eye[2]), *(axes[i] @ rotation)])
-        floor, along, across = affine(rows, x[window[1]], y[window[0]])
-        seen = np.abs(traced.inverse_depth[window] - floor) < 0.01 * floor
-        seen &= level[traced.surface[window]]
-        if not seen.any():
+    margin = foot_margin_m(sizes)
+    # Affine in the pixel: the inverse depth of the ground at the foot, and the two axes in margins per metre.
+    scale = 1.0 / margin[:, None]
+    floor = rotation[2] / (feet[:, 2] - eye[2])[:, None]
+    rows = np.concatenate([floor[:, None], axes @ rotation * scale[..., None]], 1).astype(np.float32)
+    start = (axes @ (eye - feet)[..., None])[..., 0] * scale
+    start = np.concatenate([np.full_like(scale, -1.0), start], 1).astype(np.float32)[..., None, None]
+    edge = (sizes[:, :2] / 2 * scale + 1.0).astype(np.float32)[..., None, None]
+    x, y = grid(camera)
+    for i, (x0, y0, x1, y1) in enumerate(traced.foot_windows[shown].tolist()):
+        window = (slice(y0, y1), slice(x0, x1))
+        on_level = level[window]
+        if not on_level.any():
             continue
-        depth = np.reciprocal(np.maximum(floor, 1e-4, dtype=np.float32))
-        start = (axes[i] @ (eye - feet[i])).astype(np.float32)
-        half_x, half_y = (sizes[i, :2] / 2).astype(np.float32)
-        away_x, away_y = np.abs(along * depth + start[0]), np.abs(across * depth + start[1])
+        a, b, c = rows[i].T[..., None]
+        away = (a * x[x0:x1])[:, None] + (b * y[y0:y1] + c)[..., None]
+        away *= depth[window]
+        away += start[i]
+        np.abs(away, out=away)
+        seen = away[0] < 0.01
+        seen &= on_level
         if packed.world.things[shown[i]].round:
-            gap = np.sqrt(away_x * away_x + away_y * away_y) - half_x
+            shadow = edge[i, 0] - np.sqrt(away[1] * away[1] + away[2] * away[2])
         else:
-            gap = np.maximum(away_x - half_x, away_y - half_y)
-        shadow = np.clip(1.0 - gap / np.float32(margin[i]), 0.0, 1.0)
-        light[window] *= np.where(seen, 1.0 - np.float32(DARKNESS) * shadow * shadow, np.float32(1.0))
-    dark = np.flatnonzero(light < 1.0)
-    image.reshape(-1, 3)[dark] *= light.ravel()[dark, None]
+            inward = edge[i] - away[1:]
+            shadow = np.minimum(inward[0], inward[1])
+        np.maximum(shadow, 0.0, out=shadow)
+        np.minimum(shadow, 1.0, out=shadow)
+        shadow *= shadow
+        shadow *= seen
+        shadow *= -DARKNESS
+        shadow += 1.0
+        light[window] *= shadow
+    return light

@@ -18,6 +18,7 @@ Painter = Callable[[np.random.Generator, int, Size], Paint]
 
 BRICK_M = (0.25, 0.075)
 SLAB_M = (0.5, 0.5)
+TILE_M = (1.0, 1.0)
 STOREY_M = 3.0
 DOOR_M = (0.9, 2.1)
 WINDOW_M = (1.2, 1.5)
@@ -59,13 +60,17 @@ def units(
 BRICKS = units((0.62, 0.32, 0.24), BRICK_M, 0.012, (0.74, 0.71, 0.66))
 
 
-def chequer(rng: np.random.Generator, px: int, size: Size) -> Paint:
-    """Floor tiles of 0.5 m, dark and light in turn."""
-    x, y = metres(px, size)
-    dark = (np.floor(x / SLAB_M[0]) + np.floor(y / SLAB_M[1])) % 2
-    tone, gap = laid(rng, px, size, SLAB_M, 0.012, bond=0.0, spread=0.03)
-    shade = plain((0.86, 0.84, 0.8), speckle(rng, px, 1.2), 0.03) * (tone * (1.0 - 0.5 * dark))[..., None]
-    return grouted(shade, gap, (0.35, 0.34, 0.33))
+def chequer(tile_m: Size) -> Painter:
+    """Return a painter of floor tiles, dark and light in turn."""
+
+    def paint(rng: np.random.Generator, px: int, size: Size) -> Paint:
+        x, y = metres(px, size)
+        dark = (np.floor(x / tile_m[0]) + np.floor(y / tile_m[1])) % 2
+        tone, gap = laid(rng, px, size, tile_m, 0.012, bond=0.0, spread=0.03)
+        shade = plain((0.86, 0.84, 0.8), speckle(rng, px, 1.2), 0.03) * (tone * (1.0 - 0.5 * dark))[..., None]
+        return grouted(shade, gap, (0.35, 0.34, 0.33))
+
+    return paint
 
 
 def lane(rng: np.random.Generator, px: int, size: Size) -> Paint:
@@ -210,7 +215,8 @@ MATERIALS: dict[str, Material] = {
     "asphalt": Material((4.0, 4.0), grain((0.36, 0.36, 0.37), 0.1, 0.6)),
     "lane": Material((3.5, 6.0), lane),
     "paving": Material((2.0, 2.0), units((0.66, 0.64, 0.6), SLAB_M, 0.014, (0.34, 0.33, 0.31), spread=0.08)),
-    "chequer": Material((2.0, 2.0), chequer),
+    "chequer": Material((2.0, 2.0), chequer(SLAB_M)),
+    "big_chequer": Material((2.0, 2.0), chequer(TILE_M)),
     "planks": Material((2.4, 1.2), units((0.66, 0.46, 0.28), (1.2, 0.15), 0.007, (0.2, 0.13, 0.08), spread=0.12)),
     "slabs": Material(
         (2.0, 2.0), units((0.62, 0.61, 0.59), (1.0, 1.0), 0.016, (0.36, 0.36, 0.35), bond=0.0, spread=0.04)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from vlm3data.sources._synthetic.atlas import atlas
 from vlm3data.sources._synthetic.materials import NAMES
-from vlm3data.sources._synthetic.world import Block, Light, Plane, Post, Surface, Thing, World
+from vlm3data.sources._synthetic.world import Block, Light, Plane, Post, Thing, World
 from vlm3data.types import Float32Array, Float64Array, Int64Array
 
+_Floats = TypeVar("_Floats", Float32Array, Float64Array)
 _INDEX = {name: i for i, name in enumerate(NAMES)}
+CONTACT_M = 0.35
+"""How far the dark ground around an object reaches."""
 _SIGNS = np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], np.float64)
 # For the faces +x -x +y -y +z -z: the axis of the normal and those that the texture runs along.
 _NORMAL, _RIGHT, _DOWN = (0, 0, 1, 1, 2, 2), (1, 1, 0, 0, 0, 0), (2, 2, 2, 2, 1, 1)
@@ -33,12 +37,21 @@ class PackedWorld:
     v: Float64Array
     material: Int64Array
     colour: Float32Array
-    """(surfaces, 3) tint; times the light where the surface is flat."""
+    """(surfaces, 4) tint, the last 1; times the light where the surface is flat."""
     is_sky: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
     thing: Int64Array
     """Per surface, -1 for none."""
     corners: Float64Array
-    """(parts, 8, 3)."""
+    """(3, 8 * (parts + things)): of every part, then of the ground around every thing's foot; all first, all second."""
+    by_thing: Int64Array
+    """The numbers of the parts, so ordered that the parts of a thing follow each other."""
+    num_parts: list[int]
+    """Per thing; a post counts as two, its side and its top."""
+    grounded: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
+    """Blocks of no thing whose underside is in the ground, and needs no look."""
+    round_origin_m: Float64Array
+    """(balls + posts, 3): middles of balls, feet of posts."""
+    round_radius_m: Float64Array
     feet: Float64Array
     """(things, 4, 3): per thing the middle of its underside, not below the ground, its x and y axes, its size."""
 
@@ -48,10 +61,10 @@ class PackedWorld:
         return len(self.normal)
 
 
-def lit(normals: Float64Array, light: Light) -> Float64Array:
+def lit(normals: _Floats, light: Light) -> _Floats:
     """Return the Lambert factor of each normal (n, 3), with a little light from the side away from the lamp."""
     towards = np.asarray(light.towards) / np.linalg.norm(light.towards)
-    cosine = normals @ towards
+    cosine = normals @ towards.astype(normals.dtype)
     return light.ambient + (1.0 - light.ambient) * np.where(cosine > 0, cosine, -0.15 * cosine)
 
 
@@ -97,7 +110,8 @@ def _faces(blocks: tuple[Block, ...], material: Int64Array) -> tuple[Float64Arra
     right, down = axes[:, _RIGHT], -axes[:, _DOWN]
     # Textures start at the lower left corner of a face, so that storeys and doors stand on the ground.
     origin = centre[:, None] - right * size[:, _RIGHT, None] / 2 + down * size[:, _DOWN, None] / 2
-    corners = centre[:, None] + (_SIGNS * size[:, None] / 2) @ axes
+    half = axes * size[..., None] / 2
+    corners = centre[:, None] + sum(_SIGNS[:, i : i + 1] * half[:, i : i + 1] for i in range(3))
     flat = [part.reshape(-1, 3) for part in (normal, right, down, origin)]
     return (flat[0], offset.ravel(), *_texture(flat[1], flat[2], flat[3], material), corners)
 
@@ -117,16 +131,28 @@ def _feet(things: tuple[Thing, ...]) -> Float64Array:
     return np.concatenate([centre[:, None], axes, size[:, None]], 1)
 
 
+def foot_margin_m(size_m: Float64Array) -> Float64Array:
+    """Return how far the shadow reaches around the foot of things (n, 3): less around flat ones."""
+    return CONTACT_M * np.minimum(size_m[:, 2], 1.0)
+
+
+def _foot_corners(feet: Float64Array) -> Float64Array:
+    reach = feet[:, 3, :2] / 2 + foot_margin_m(feet[:, 3])[:, None]
+    along, across = (feet[:, 1 + i, None] * reach[:, i, None, None] for i in range(2))
+    return feet[:, :1] + _SIGNS[:, :1] * along + _SIGNS[:, 1:2] * across
+
+
 def pack(world: World) -> PackedWorld:
     """Return `world` as arrays."""
     planes, blocks, balls, posts = world.planes, world.blocks, world.balls, world.posts
-    surfaces: list[Surface] = [plane.surface for plane in planes]
-    for block in blocks:
-        surfaces += [block.ends, block.ends, block.sides, block.sides, block.top, block.top]
-    surfaces += [post.top for post in posts]
-    surfaces += [ball.surface for ball in balls] + [post.side for post in posts]
-    material = np.array([_INDEX[surface.material] for surface in surfaces])
-    colour = np.array([surface.tint for surface in surfaces])
+    # Ends, sides and tops of blocks, each the surface of two faces.
+    of_blocks = [surface for block in blocks for surface in (block.ends, block.sides, block.top)]
+    others = [post.top for post in posts] + [ball.surface for ball in balls] + [post.side for post in posts]
+    surfaces = [plane.surface for plane in planes] + of_blocks + others
+    twice = np.ones(len(surfaces), np.int64)
+    twice[len(planes) : len(planes) + len(of_blocks)] = 2
+    material = np.repeat([_INDEX[surface.material] for surface in surfaces], twice)
+    colour = np.repeat(np.array([surface.tint for surface in surfaces]), twice, axis=0)
 
     first, second = len(planes), len(planes) + 6 * len(blocks)
     third = second + len(posts)
@@ -134,23 +160,27 @@ def pack(world: World) -> PackedWorld:
     groups = (_planes(planes, material[:first]), face_parts, _caps(posts, material[second:third]))
     normal, offset, u, v = (np.concatenate(parts) for parts in zip(*groups, strict=True))
 
-    is_sky = np.zeros(len(surfaces), np.bool_)
+    is_sky = np.zeros(len(material), np.bool_)
     is_sky[:first] = [plane.is_sky for plane in planes]
     light = lit(normal, world.light)
     light[is_sky[:third]] = 1.0
     colour[:third] *= light[:, None]
     colour *= np.asarray(world.light.gain)
 
-    thing = [-1] * first + [block.thing for block in blocks for _ in range(6)]
-    thing += [post.thing for post in posts] + [ball.thing for ball in balls] + [post.thing for post in posts]
-    centre = np.array(
-        [ball.centre_m for ball in balls]
-        + [(x, y, z + post.height_m / 2) for post in posts for x, y, z in (post.base_m,)]
-    ).reshape(-1, 3)
-    half = np.array(
-        [(ball.radius_m,) * 3 for ball in balls] + [(post.radius_m, post.radius_m, post.height_m / 2) for post in posts]
-    ).reshape(-1, 3)
-    round_corners = centre[:, None] + _SIGNS * half[:, None]
+    origin = np.array([ball.centre_m for ball in balls] + [post.base_m for post in posts]).reshape(-1, 3)
+    radius = np.array([ball.radius_m for ball in balls] + [post.radius_m for post in posts], np.float64)
+    below = radius.copy()
+    below[len(balls) :] = 0.0
+    above = radius.copy()
+    above[len(balls) :] = [post.height_m for post in posts]
+    low, high = (np.stack([radius, radius, side], 1) for side in (below, above))
+    round_corners = origin[:, None] + np.where(_SIGNS > 0, high[:, None], -low[:, None])
+    owner = np.array([part.thing for parts in (blocks, balls, posts) for part in parts], np.int64)
+    block_owner, ball_owner, post_owner = np.split(owner, [len(blocks), len(blocks) + len(balls)])
+    thing = [np.full(first, -1), np.repeat(block_owner, 6), post_owner, ball_owner, post_owner]
+    counted = np.concatenate([owner, post_owner])
+    feet = _feet(world.things)
+    corners = np.concatenate([block_corners, round_corners, _foot_corners(feet)])
     return PackedWorld(
         world=world,
         normal=normal,
@@ -158,9 +188,14 @@ def pack(world: World) -> PackedWorld:
         u=u,
         v=v,
         material=material,
-        colour=colour.astype(np.float32),
+        colour=np.concatenate([colour, np.ones((len(colour), 1))], 1).astype(np.float32),
         is_sky=is_sky,
-        thing=np.array(thing, np.int64),
-        corners=np.concatenate([block_corners, round_corners]),
-        feet=_feet(world.things),
+        thing=np.concatenate(thing),
+        corners=corners.transpose(2, 1, 0).reshape(3, -1),
+        by_thing=np.argsort(owner, kind="stable"),
+        num_parts=np.bincount(counted[counted >= 0], minlength=len(world.things)).tolist(),
+        grounded=np.array([b.thing < 0 and b.centre_m[2] <= b.size_m[2] / 2 for b in blocks], np.bool_),
+        round_origin_m=origin,
+        round_radius_m=radius,
+        feet=feet,
     )

@@ -124,6 +124,12 @@ def ball(b: Builder, rng: np.random.Generator, x: float, y: float, z: float, yaw
         b.ball(x, y, z + 0.11, 0.11, Surface("cloth", paint(rng, 0.4)))
 
 
+def big_ball(b: Builder, rng: np.random.Generator, x: float, y: float, z: float, yaw: float) -> None:
+    """A ball of 1 m."""
+    with b.thing("ball", x, y, z, (1.0, 1.0, 1.0)):
+        b.ball(x, y, z + 0.5, 0.5, Surface("cloth", paint(rng, 0.4)))
+
+
 def _on_legs(
     b: Builder, x: float, y: float, z: float, yaw: float, size: tuple[float, float, float], top: Surface
 ) -> None:

@@ -6,198 +6,236 @@ depth of a plane is affine in the pixel, the nearest surface has the largest val
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from vlm3data.sources._synthetic.packed import PackedWorld
+from vlm3data.sources._synthetic.runs import Runs, runs_of
+from vlm3data.sources._synthetic.screen import Affine, Mask, Window, grid, windows
 from vlm3data.types import Camera, Float32Array, Float64Array, Int64Array
-
-NEAR_M = 0.02
-_EDGES = np.array([[0, 1], [0, 2], [0, 4], [1, 3], [1, 5], [2, 3], [2, 6], [3, 7], [4, 5], [4, 6], [5, 7], [6, 7]])
 
 
 @dataclass(frozen=True, slots=True)
 class Traced:
-    """`inverse_depth` (h, w) in 1/m and the number of the surface seen; per thing, pixel counts."""
+    """`inverse_depth` (h, w) in 1/m and the number of the surface seen; pixel counts."""
 
     inverse_depth: Float32Array
     surface: npt.NDArray[np.int16]
-    seen_px: Int64Array
-    """Pixels in which each thing is seen with a known depth."""
+    runs: Runs
+    surface_px: Int64Array
+    """Pixels in which each surface is seen with a known depth; a run is known where its first pixel is."""
     alone_px: Int64Array
-    """Pixels in which it would be seen if nothing stood before it."""
+    """Pixels in which each thing would be seen if nothing stood before it."""
+    foot_windows: Int64Array
+    """(things, 4) x0, y0, x1, y1 of the ground around each."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Canvas:
-    """The rays of one view and what they have met so far."""
+    """One view and what its rays have met so far."""
 
     x: Float32Array
     y: Float32Array
+    eye_m: Float64Array
     rotation: Float64Array
-    centre_m: Float64Array
-    ray: tuple[Float32Array, ...]
-    """World components of the rays, three of (h, w)."""
+    """World from camera."""
+    planes: Affine
+    """Inverse depth of the planes."""
+    faces: Affine
+    """Inverse depth of the faces of the blocks in view."""
+    number: list[int]
+    sides: dict[int, tuple[int, int, int]]
+    """Per block in view, which of `faces` rays may enter through, and which they may leave through."""
+    posts: Affine
+    """Per post three components of the rays: towards its axis, across that, and up."""
     nearest: Float32Array
     surface: npt.NDArray[np.int16]
     claimed: npt.NDArray[np.int16]
     """The thing that last met each ray, met or hidden; counts things of several parts once."""
     alone_px: Int64Array
 
-    def put(self, window: tuple[slice, slice], inverse: Float32Array, surface: object, thing: int) -> None:
-        """Keep `inverse` (0 or less: no hit) where it is nearest."""
-        if thing >= 0:
+    def count(self, window: Window, hit: Mask, thing: int, packed: PackedWorld) -> None:
+        """Count the pixels in which a part of `thing` is hit; the parts of one thing follow each other."""
+        if thing < 0:
+            return
+        if packed.num_parts[thing] > 1:
             claimed = self.claimed[window]
-            fresh = (inverse > 0) & (claimed != thing)
-            self.alone_px[thing] += np.count_nonzero(fresh)
-            claimed[fresh] = thing
+            hit = hit & (claimed != thing)
+            np.copyto(claimed, thing, where=hit)
+        self.alone_px[thing] += np.count_nonzero(hit)
+
+    def put(self, window: Window, inverse: Float32Array, surface: int) -> None:
+        """Keep `inverse` (0 or less: no hit) where it is nearest."""
         nearest = self.nearest[window]
-        closer = inverse > nearest
-        np.copyto(nearest, inverse, where=closer)
-        np.copyto(self.surface[window], surface, where=closer)  # type: ignore[arg-type]
-
-
-def affine(coefficients: Float64Array, x: Float32Array, y: Float32Array) -> Float32Array:
-    """Return a x + b y + c over a grid, for coefficients (3,) or (n, 3)."""
-    a, b, c = np.moveaxis(coefficients.astype(np.float32)[..., None], -2, 0)
-    return (b * y + c)[..., :, None] + (a * x)[..., None, :]
-
-
-def windows(corners_m: Float64Array, camera: Camera) -> Int64Array:
-    """Return x0, y0, x1, y1 per part, the pixels that may see it, from its corners (n, 8, 3) in the camera."""
-    z = corners_m[..., 2]
-    start, end = corners_m[:, _EDGES[:, 0]], corners_m[:, _EDGES[:, 1]]
-    crosses = (start[..., 2] < NEAR_M) != (end[..., 2] < NEAR_M)
-    rise = np.where(crosses, end[..., 2] - start[..., 2], 1.0)
-    cut = start + (end - start) * ((NEAR_M - start[..., 2]) / rise)[..., None]
-    points = np.concatenate([corners_m, cut], 1)
-    known = np.concatenate([z >= NEAR_M, crosses], 1)[..., None]
-    depth = np.where(known, points[..., 2:], 1.0)
-    focal = np.array([camera.fx_px, camera.fy_px])
-    pixel = points[..., :2] / depth * focal + [camera.cx_px, camera.cy_px]
-    size = np.array([camera.width_px, camera.height_px])
-    low = np.where(known, pixel, np.inf).min(1)
-    high = np.where(known, pixel, -np.inf).max(1)
-    low = np.clip(np.floor(low), 0, size)
-    high = np.clip(np.ceil(high), 0, size)
-    return np.concatenate([low, high], 1).astype(np.int64)
+        np.copyto(self.surface[window], surface, where=inverse > nearest)
+        np.maximum(nearest, inverse, out=nearest)
 
 
 def trace(packed: PackedWorld, camera: Camera, world_from_cam: Float64Array, far_m: float) -> Traced:
     """Return what `camera` sees of the world; what is beyond `far_m` does not count as seen."""
-    height, width = camera.height_px, camera.width_px
-    rotation, centre = world_from_cam[:3, :3], world_from_cam[:3, 3]
-    x = ((np.arange(width) + 0.5 - camera.cx_px) / camera.fx_px).astype(np.float32)
-    y = ((np.arange(height) + 0.5 - camera.cy_px) / camera.fy_px).astype(np.float32)
-    canvas = _Canvas(
-        x=x,
-        y=y,
-        rotation=rotation,
-        centre_m=centre,
-        ray=tuple(affine(rotation, x, y)),
-        nearest=np.zeros((height, width), np.float32),
-        surface=np.zeros((height, width), np.int16),
-        claimed=np.full((height, width), -1, np.int16),
-        alone_px=np.zeros(len(packed.world.things), np.int64),
-    )
-    gap = packed.offset_m - packed.normal @ centre
-    gap = np.where(np.abs(gap) < 1e-9, 1e-9, gap)
-    # Inverse depth of every flat surface, affine in (x, y, 1).
-    flat = (packed.normal @ rotation) / gap[:, None]
-
-    everywhere = (slice(None), slice(None))
-    for i in range(len(packed.world.planes)):
-        canvas.put(everywhere, affine(flat[i], x, y), i, -1)
-    boxes = windows((packed.corners - centre) @ rotation, camera)
+    rotation, eye = world_from_cam[:3, :3], world_from_cam[:3, 3]
     num_blocks, num_balls = len(packed.world.blocks), len(packed.world.balls)
-    for part in np.flatnonzero((boxes[:, 0] < boxes[:, 2]) & (boxes[:, 1] < boxes[:, 3])).tolist():
-        x0, y0, x1, y1 = boxes[part].tolist()
+    corners = rotation.T @ (packed.corners - eye[:, None])
+    all_boxes = windows(corners.reshape(3, 8, -1), camera)
+    boxes, foot_windows = np.split(all_boxes, [len(packed.by_thing)])
+    canvas = _canvas(packed, camera, world_from_cam, boxes[:num_blocks])
+    for i, window in _planes_in_view(canvas.planes):
+        inverse = canvas.planes.at(i, window)
+        # Sky must stay beyond `far_m` even in the corner of a very wide view.
+        canvas.put(window, np.minimum(inverse, 0.99 / far_m) if packed.world.planes[i].is_sky else inverse, i)
+    in_view = (boxes[:, 0] < boxes[:, 2]) & (boxes[:, 1] < boxes[:, 3])
+    bounds = boxes.tolist()
+    for part in packed.by_thing[in_view[packed.by_thing]].tolist():
+        x0, y0, x1, y1 = bounds[part]
         window = (slice(y0, y1), slice(x0, x1))
         if part < num_blocks:
-            _block(canvas, packed, part, window, gap, flat)
+            _block(canvas, packed, part, window)
         elif part < num_blocks + num_balls:
             _ball(canvas, packed, part - num_blocks, window)
         else:
-            _post(canvas, packed, part - num_blocks - num_balls, window, gap, flat)
+            _post(canvas, packed, part - num_blocks - num_balls, window)
+    runs = runs_of(canvas.surface)
+    known_px = runs.length * (canvas.nearest.ravel()[runs.start] >= 1.0 / far_m)
+    surface_px = np.bincount(runs.surface, known_px, len(packed.material)).astype(np.int64)
+    return Traced(canvas.nearest, canvas.surface, runs, surface_px, canvas.alone_px, foot_windows)
 
-    things = packed.thing[canvas.surface.ravel()]
-    counts = (things >= 0) & (canvas.nearest.ravel() >= 1.0 / far_m)
-    seen = np.bincount(things[counts], minlength=len(packed.world.things))
-    return Traced(canvas.nearest, canvas.surface, seen, canvas.alone_px)
+
+def _planes_in_view(planes: Affine) -> list[tuple[int, Window]]:
+    """Return the planes that are nearest somewhere, and the rows in which they may be seen."""
+    ends = planes.rows[..., None] + planes.columns[:, None, [0, -1]]
+    corners = ends[:, [0, -1]].reshape(-1, 4)
+    # Where another plane is nearer in all four corners, it is nearer everywhere.
+    hidden = (corners > corners[:, None]).all(2).any(1)
+    found: list[tuple[int, Window]] = []
+    for i in np.flatnonzero(~hidden & (corners > 0).any(1)).tolist():
+        rows = np.flatnonzero((ends[i] > 0).any(1))
+        found.append((i, (slice(int(rows[0]), int(rows[-1]) + 1), slice(None))))
+    return found
 
 
-def _block(
-    canvas: _Canvas,
-    packed: PackedWorld,
-    index: int,
-    window: tuple[slice, slice],
-    gap: Float64Array,
-    flat: Float64Array,
-) -> None:
+def _canvas(packed: PackedWorld, camera: Camera, world_from_cam: Float64Array, boxes: Int64Array) -> _Canvas:
+    """Return an empty canvas for a pose from which the blocks are seen in windows `boxes`."""
+    shape = camera.height_px, camera.width_px
+    rotation, eye = world_from_cam[:3, :3], world_from_cam[:3, 3]
+    x, y = grid(camera)
+    gap = packed.offset_m - packed.normal @ eye
+    inverse = (packed.normal @ rotation) / np.where(np.abs(gap) < 1e-9, 1e-9, gap)[:, None]
+    first = len(packed.world.planes)
+    blocks = np.flatnonzero((boxes[:, 0] < boxes[:, 2]) & (boxes[:, 1] < boxes[:, 3]))
+    # Faces that look at the camera come first in each block; an underside in the ground is not needed.
+    behind = gap[first : first + 6 * len(boxes)].reshape(-1, 6)[blocks] >= 0
+    number = np.argsort(behind, 1, kind="stable") + (first + 6 * blocks[:, None])
+    front = 6 - behind.sum(1)
+    count = 6 - packed.grounded[blocks]
+    sides = {
+        block: (6 * k, 6 * k + enters, 6 * k + leaves)
+        for k, (block, enters, leaves) in enumerate(zip(blocks.tolist(), front.tolist(), count.tolist(), strict=True))
+    }
+    to_post = packed.round_origin_m[len(packed.world.balls) :] - eye
+    forth = to_post[:, :2] / np.maximum(np.hypot(to_post[:, 0], to_post[:, 1]), 1e-6)[:, None]
+    parts = np.zeros((len(forth), 3, 3))
+    parts[:, 0, :2] = forth
+    parts[:, 1, 0], parts[:, 1, 1] = forth[:, 1], -forth[:, 0]
+    parts[:, 2, 2] = 1.0
+    return _Canvas(
+        x=x,
+        y=y,
+        eye_m=eye,
+        rotation=rotation,
+        planes=Affine.of(inverse[:first], x, y),
+        faces=Affine.of(inverse[number.ravel()], x, y),
+        number=number.ravel().tolist(),
+        sides=sides,
+        posts=Affine.of((parts @ rotation).reshape(-1, 3), x, y),
+        nearest=np.zeros(shape, np.float32),
+        surface=np.zeros(shape, np.int16),
+        claimed=np.full(shape, -1, np.int16),
+        alone_px=np.zeros(len(packed.world.things), np.int64),
+    )
+
+
+def _block(canvas: _Canvas, packed: PackedWorld, index: int, window: Window) -> None:
     """Enter through the farthest of the faces that look at the camera, leave through the nearest other."""
-    first = len(packed.world.planes) + 6 * index
-    facing = gap[first : first + 6] < 0
-    front = np.flatnonzero(facing) + first
-    if not len(front):
+    first, middle, end = canvas.sides[index]
+    front = middle - first
+    if not front:
         return
-    order = np.concatenate([front, np.flatnonzero(~facing) + first])
-    inverse = affine(flat[order], canvas.x[window[1]], canvas.y[window[0]])
-    enter, face = inverse[0], np.full(inverse.shape[1:], front[0], np.int16)
-    for candidate, surface in zip(inverse[1:], front[1:], strict=False):
-        farther = candidate < enter
-        face[farther] = surface
-        enter = np.minimum(enter, candidate)
-    leave = inverse[len(front) :].max(0)
-    enter[enter <= leave] = 0.0
-    canvas.put(window, enter, face, packed.world.blocks[index].thing)
+    faces = canvas.faces.at(slice(first, end), window)
+    enter = np.minimum.reduce(faces[:front]) if front > 1 else faces[0]
+    leave = np.maximum.reduce(faces[front:])
+    thing = packed.world.blocks[index].thing
+    if thing >= 0:
+        hit = enter > leave
+        hit &= enter > 0
+        canvas.count(window, hit, thing, packed)
+    nearest, surface = canvas.nearest[window], canvas.surface[window]
+    np.maximum(leave, nearest, out=leave)
+    closer = enter > leave
+    np.copyto(nearest, enter, where=closer)
+    np.copyto(surface, canvas.number[first], where=closer)
+    for face in range(1, front):
+        np.copyto(surface, canvas.number[first + face], where=closer & (faces[face] == enter))
 
 
-def _ball(canvas: _Canvas, packed: PackedWorld, index: int, window: tuple[slice, slice]) -> None:
+def _ball(canvas: _Canvas, packed: PackedWorld, index: int, window: Window) -> None:
     """Solve |t r - c|^2 = R^2 in the camera's axes for 1/t."""
     ball = packed.world.balls[index]
-    centre = (np.asarray(ball.centre_m) - canvas.centre_m) @ canvas.rotation
+    to_ball = np.asarray(ball.centre_m) - canvas.eye_m
+    outside = to_ball @ to_ball - ball.radius_m**2
+    a, b, c = (to_ball @ canvas.rotation / outside).astype(np.float32)
     x, y = canvas.x[window[1]], canvas.y[window[0]]
-    along = affine(centre, x, y)
-    square = (y * y + np.float32(1.0))[:, None] + (x * x)[None]
-    outside = np.float32(centre @ centre - ball.radius_m**2)
-    under = along * along - square * outside
-    inverse = (along + np.sqrt(np.maximum(under, 0.0))) / outside
-    # What is under the ground is no part of the object, and would count as hidden.
-    buried = canvas.ray[2][window] < -np.float32(canvas.centre_m[2]) * inverse
-    inverse[(under <= 0) | (along <= 0) | buried] = 0.0
-    canvas.put(window, inverse, packed.num_flat + index, ball.thing)
+    along = a * x + (b * y + c)[:, None]
+    square = x * x + (y * y + np.float32(1.0))[:, None]
+    square /= np.float32(outside)
+    under = along * along
+    under -= square
+    hit = under > 0
+    hit &= along > 0
+    np.maximum(under, 0.0, out=under)
+    inverse = np.sqrt(under, out=under)
+    inverse += along
+    if ball.centre_m[2] < ball.radius_m:
+        # What is under the ground is no part of the object, and would count as hidden.
+        a, b, c = canvas.rotation[2].astype(np.float32)
+        hit &= a * x + (b * y + c)[:, None] >= -np.float32(canvas.eye_m[2]) * inverse
+    inverse *= hit
+    canvas.count(window, hit, ball.thing, packed)
+    canvas.put(window, inverse, packed.num_flat + index)
 
 
-def _post(
-    canvas: _Canvas,
-    packed: PackedWorld,
-    index: int,
-    window: tuple[slice, slice],
-    gap: Float64Array,
-    flat: Float64Array,
-) -> None:
+def _post(canvas: _Canvas, packed: PackedWorld, index: int, window: Window) -> None:
     """Meet the side as a circle seen from above, cut at the height of its ends; then the top."""
     post = packed.world.posts[index]
-    radius = np.float32(post.radius_m)
-    ray_x, ray_y, ray_z = (component[window] for component in canvas.ray)
-    to_base = np.asarray(post.base_m) - canvas.centre_m
-    base_x, base_y, low = (np.float32(part) for part in to_base)
-    high = np.float32(to_base[2] + post.height_m)
-    surface = packed.num_flat + len(packed.world.balls) + index
-    outside = np.float32(to_base[0] ** 2 + to_base[1] ** 2 - post.radius_m**2)
+    x, y, low = (np.asarray(post.base_m) - canvas.eye_m).tolist()
+    high, radius, far = low + post.height_m, post.radius_m, math.hypot(x, y)
+    outside = far * far - radius * radius
+    along, across, up = canvas.posts.at(slice(3 * index, 3 * index + 3), window)
+    across_square = across * across
     if outside > 0:
-        along = ray_x * base_x + ray_y * base_y
-        across = ray_x * base_y - ray_y * base_x
-        # Equal to along^2 - |ray|^2 outside, but without the difference of large numbers.
-        under = radius * radius * (ray_x * ray_x + ray_y * ray_y) - across * across
-        inverse = (along + np.sqrt(np.maximum(under, 0.0))) / outside
-        hit = (under > 0) & (along > 0) & (ray_z >= low * inverse) & (ray_z <= high * inverse)
-        canvas.put(window, np.where(hit, inverse, np.float32(0.0)), surface, post.thing)
-    top = len(packed.world.planes) + 6 * len(packed.world.blocks) + index
-    if gap[top] < 0:
-        inverse = affine(flat[top], canvas.x[window[1]], canvas.y[window[0]])
-        from_x, from_y = ray_x - base_x * inverse, ray_y - base_y * inverse
-        hit = from_x * from_x + from_y * from_y <= (radius * inverse) ** 2
-        canvas.put(window, np.where(hit, inverse, np.float32(0.0)), top, post.thing)
+        # The root's argument without the difference of large numbers.
+        under = along * along
+        under *= (radius / outside) ** 2
+        under -= across_square * (1.0 / outside)
+        hit = under > 0
+        hit &= along > 0
+        np.maximum(under, 0.0, out=under)
+        inverse = np.sqrt(under, out=under)
+        inverse += along * (far / outside)
+        hit &= up >= low * inverse
+        hit &= up <= high * inverse
+        inverse *= hit
+        canvas.count(window, hit, post.thing, packed)
+        canvas.put(window, inverse, packed.num_flat + len(packed.world.balls) + index)
+    if high < 0:
+        inverse = up * (1.0 / high)
+        off = along - far * inverse
+        off *= off
+        off += across_square
+        hit = off <= (radius * inverse) ** 2
+        hit &= inverse > 0
+        inverse *= hit
+        canvas.count(window, hit, post.thing, packed)
+        canvas.put(window, inverse, len(packed.world.planes) + 6 * len(packed.world.blocks) + index)

@@ -6,12 +6,11 @@ axes, which a yaw about z turns.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
-
-import numpy as np
 
 Colour = tuple[float, float, float]
 WHITE: Colour = (1.0, 1.0, 1.0)
@@ -24,8 +23,7 @@ class Surface(NamedTuple):
     tint: Colour = WHITE
 
 
-@dataclass(frozen=True, slots=True)
-class Plane:
+class Plane(NamedTuple):
     """An endless plane `normal . p = offset_m`; the normal points to the side that cameras are on."""
 
     normal: tuple[float, float, float]
@@ -36,8 +34,7 @@ class Plane:
     is_sky: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Block:
+class Block(NamedTuple):
     """A box turned by `yaw_rad` about the vertical; `thing` is an index into `World.things` or -1."""
 
     centre_m: tuple[float, float, float]
@@ -49,8 +46,7 @@ class Block:
     thing: int
 
 
-@dataclass(frozen=True, slots=True)
-class Ball:
+class Ball(NamedTuple):
     """A sphere."""
 
     centre_m: tuple[float, float, float]
@@ -59,8 +55,7 @@ class Ball:
     thing: int
 
 
-@dataclass(frozen=True, slots=True)
-class Post:
+class Post(NamedTuple):
     """A vertical cylinder that stands on `base_m`."""
 
     base_m: tuple[float, float, float]
@@ -71,8 +66,7 @@ class Post:
     thing: int
 
 
-@dataclass(frozen=True, slots=True)
-class Thing:
+class Thing(NamedTuple):
     """An object with a name, made of one or more parts that all lie in its box."""
 
     label: str
@@ -93,6 +87,12 @@ class Stand:
     pitch_deg: tuple[float, float]
     step_m: tuple[float, float] = (0.3, 2.0)
     """How far a further view is from the first."""
+    bank_deg: float = 20.0
+    """Cameras roll by this at most, mostly far less; further views tilt and roll by up to 0.4 of it more."""
+    aimed: float = 0.65
+    """Share of cameras that turn towards some object instead of anywhere."""
+    largest: float = 0.75
+    """No single surface fills more of the picture than this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ class World:
 
 def beside(x: float, y: float, yaw_rad: float, along: float, across: float) -> tuple[float, float]:
     """Return the point `along` and `across` metres from (x, y) in axes turned by `yaw_rad`."""
-    c, s = float(np.cos(yaw_rad)), float(np.sin(yaw_rad))
+    c, s = math.cos(yaw_rad), math.sin(yaw_rad)
     return x + c * along - s * across, y + s * along + c * across
 
 
@@ -182,8 +182,9 @@ class Builder:
     def claim_all(self, wanted: list[tuple[float, float, float]]) -> bool:
         """Take several discs (x, y, radius), which may overlap each other, or none of them."""
         for x, y, radius in wanted:
-            if any((x - a) ** 2 + (y - b) ** 2 < (radius + r) ** 2 for a, b, r in self.discs):
-                return False
+            for a, b, r in self.discs:
+                if (x - a) * (x - a) + (y - b) * (y - b) < (radius + r) * (radius + r):
+                    return False
         self.discs += wanted
         return True
 
