@@ -41,9 +41,9 @@ def main() -> None:
 
 def _scenes(domain: str, number: int) -> tuple[SyntheticSource, list[SceneRef]]:
     """Return a source and scenes that no other round renders, all of exactly the nominal size."""
-    options = SyntheticSource.Options(
-        domains=(domain,), scenes=SCENES, views=VIEWS, width_px=WIDTH_PX, height_px=HEIGHT_PX, size_jitter=0.0
-    )
+    size = {"width_px": WIDTH_PX, "height_px": HEIGHT_PX, "size_jitter": 0.0}
+    wanted = {"domains": (domain,), "scenes": SCENES, "views": VIEWS}
+    options = SyntheticSource.Options.model_validate(size | wanted)
     source = SyntheticSource("", options, seed=number)
     return source, list(source.scenes("train"))
 

@@ -15,7 +15,7 @@ run vlm3data build synthetic --domains plaza --split train --limit 6000 --out "$
 run vlm3data build synthetic --domains plaza --split test --limit 200 --out "$out/plaza-test" "${pictures[@]}"
 run vlm3data verify "$out/plaza-test"
 run vlm3data mix show mixtures/demo.yaml
-run vlm3train init-tiny --out "$out/untrained" --shards "$out/plaza-train"
+echo $SECONDS; run vlm3train init-tiny --out "$out/untrained" --shards "$out/plaza-train"
 run vlm3train sft --model "$out/untrained" --mixture mixtures/demo.yaml --out "$out/trained" \
     --steps 700 --batch-size 8 --lr 2e-3 --beta2 0.98 --max-grad-norm 1 --warmup-ratio 0.05 --workers 1 --log-every 50
 
@@ -24,5 +24,5 @@ if [[ -n "${REALDATA:-}" ]]; then
     run vlm3data verify "$out/ibims1"
 fi
 
-run vlm3train eval --model "$out/untrained" --model "$out/trained" --shards "$out/plaza-test" \
+echo $SECONDS; run vlm3train eval --model "$out/untrained" --model "$out/trained" --shards "$out/plaza-test" \
     --train-shards "$out/plaza-train" --max-new-tokens 12 --json "$out/eval.json"

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from vlm3data.sources._synthetic.atlas import atlas, colours
+from vlm3data.sources._synthetic.materials import MATERIALS, NAMES
 from vlm3data.sources._synthetic.world import World
 from vlm3data.sources.synthetic import DOMAINS, SyntheticSource
 from vlm3data.types import Camera, Frame, SceneRef, UserError
@@ -245,6 +247,24 @@ def test_pictures_are_worth_looking_at() -> None:
             assert image.std() > 8
 
 
+@pytest.mark.parametrize("name", ["brick_front", "crate", "sky"])
+def test_texels_have_their_colour_in_the_middle_and_tiles_repeat(name: str) -> None:
+    side = MATERIALS[name].px
+    place = [values[NAMES.index(name)] for values in (atlas().px, atlas().left, atlas().bottom)]
+
+    def look_up(u: np.ndarray, v: float, texels_per_px: float) -> np.ndarray:
+        row = [np.full((1, len(u)), value, np.float32) for value in (v, texels_per_px, *place)]
+        return colours(u[None].astype(np.float32), *row)[0, :, :3].astype(int)
+
+    left, bottom = round(float(place[1]) + 0.5), round(float(place[2]) + 0.5)
+    texels = atlas().image[bottom - 4 * side : bottom - 3 * side, left : left + side, :3].astype(int)
+    middles = (np.arange(side) + 0.5) / side
+    np.testing.assert_array_equal(look_up(middles, 5.5 / side, 1.0), texels[5])
+    np.testing.assert_array_equal(look_up(middles - 3, 5.5 / side + 7, 1.9), texels[5])
+    np.testing.assert_allclose(look_up(np.zeros(1), 5.5 / side, 1.0), (texels[5, :1] + texels[5, -1:]) / 2, atol=1)
+    np.testing.assert_allclose(look_up(middles, 0.3, 1e9), np.full((side, 3), texels.mean((0, 1))), atol=1.5)
+
+
 def test_wrong_options_name_the_choices() -> None:
     with pytest.raises(ValidationError, match="hall, plaza, room, street, yard"):
         source(domains=("moon",))
@@ -302,7 +322,7 @@ def test_depth_cannot_be_guessed_from_where_a_pixel_is() -> None:
 
 
 def test_the_plaza_must_be_asked_for_and_can_be_guessed_from_where_a_pixel_is() -> None:
-    assert set(DOMAINS) - set(SyntheticSource.Options().domains) == {"plaza"}
+    assert set(DOMAINS) - set(SyntheticSource.Options.model_validate({}).domains) == {"plaza"}
     options = {"domains": ("plaza",), "hfov_deg": (60, 60), "size_jitter": 0}
     train, held_out = drawn_pixels("train", 500, **options), drawn_pixels("val", 150, **options)
     assert 0.45 < guessed_from_place(train, held_out) < 0.65

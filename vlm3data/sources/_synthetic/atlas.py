@@ -36,7 +36,7 @@ def atlas() -> Atlas:
     """Paint every material, once per process; the same for every seed."""
     px = np.array([MATERIALS[name].px for name in NAMES])
     left, bottom = _places(px.tolist())
-    image = np.zeros((max(bottom), max(left) + int(px.max()) + 1, 4), np.uint8)
+    image = np.zeros((max(bottom), int((np.array(left) + px).max()) + 1, 4), np.uint8)
     for name, x, end in zip(NAMES, left, bottom, strict=True):
         material = MATERIALS[name]
         side = material.px
@@ -50,9 +50,8 @@ def atlas() -> Atlas:
             if side:
                 level = level.reshape(side, 2, side, 2, 3).mean((1, 3))
     extent = np.array([MATERIALS[name].extent_m for name in NAMES])
-    return Atlas(
-        image, *(np.array(part, np.float32) for part in (left, bottom, px)), extent, px / np.sqrt(extent.prod(1))
-    )
+    edge = np.array([left, bottom], np.float32) - np.float32(0.5)
+    return Atlas(image, edge[0], edge[1], px.astype(np.float32), extent, px / np.sqrt(extent.prod(1)))
 
 
 def _places(sides: list[int]) -> tuple[list[int], list[int]]:

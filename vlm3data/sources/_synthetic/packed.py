@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from vlm3data.sources._synthetic.atlas import atlas
 from vlm3data.sources._synthetic.materials import NAMES
 from vlm3data.sources._synthetic.world import Block, Light, Plane, Post, Thing, World
 from vlm3data.types import Float32Array, Float64Array, Int64Array
 
-_Floats = TypeVar("_Floats", Float32Array, Float64Array)
 _INDEX = {name: i for i, name in enumerate(NAMES)}
 CONTACT_M = 0.35
 """How far the dark ground around an object reaches."""
@@ -38,7 +37,7 @@ class PackedWorld:
     material: Int64Array
     colour: Float32Array
     """(surfaces, 4) tint, the last 1; times the light where the surface is flat."""
-    is_sky: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
+    is_sky: npt.NDArray[np.bool_]
     thing: Int64Array
     """Per surface, -1 for none."""
     corners: Float64Array
@@ -47,7 +46,7 @@ class PackedWorld:
     """The numbers of the parts, so ordered that the parts of a thing follow each other."""
     num_parts: list[int]
     """Per thing; a post counts as two, its side and its top."""
-    grounded: np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
+    grounded: npt.NDArray[np.bool_]
     """Blocks of no thing whose underside is in the ground, and needs no look."""
     round_origin_m: Float64Array
     """(balls + posts, 3): middles of balls, feet of posts."""
@@ -61,11 +60,12 @@ class PackedWorld:
         return len(self.normal)
 
 
-def lit(normals: _Floats, light: Light) -> _Floats:
+def lit(normals: Float32Array | Float64Array, light: Light) -> Float32Array:
     """Return the Lambert factor of each normal (n, 3), with a little light from the side away from the lamp."""
     towards = np.asarray(light.towards) / np.linalg.norm(light.towards)
-    cosine = normals @ towards.astype(normals.dtype)
-    return light.ambient + (1.0 - light.ambient) * np.where(cosine > 0, cosine, -0.15 * cosine)
+    cosine = normals.astype(np.float32, copy=False) @ towards.astype(np.float32)
+    share = light.ambient + (1.0 - light.ambient) * np.maximum(cosine, -0.15 * cosine)
+    return share.astype(np.float32, copy=False)
 
 
 def _axes(yaw_rad: Float64Array) -> Float64Array:

@@ -29,8 +29,10 @@ def shade(packed: PackedWorld, traced: Traced, camera: Camera, world_from_cam: F
         at = np.flatnonzero(traced.surface >= packed.num_flat)
         rows, columns = np.divmod(at, camera.width_px)
         rays = np.stack([x[columns], y[rows], np.ones(len(at), np.float32)], 1) * depth.ravel()[at, None]
-        points = rays @ world_from_cam[:3, :3].T.astype(np.float32) + world_from_cam[:3, 3].astype(np.float32)
-        light.ravel()[at], u.ravel()[at], v.ravel()[at] = _round(packed, points, traced.surface.ravel()[at])
+        pose = world_from_cam.astype(np.float32)
+        points = rays.astype(np.float32, copy=False) @ pose[:3, :3].T + pose[:3, 3]
+        surface = traced.surface.ravel()[at].astype(np.int64)
+        light.ravel()[at], u.ravel()[at], v.ravel()[at] = _round(packed, points, surface)
     texels_per_px = _texels_per_px(packed, runs, depth, x, y, camera, world_from_cam)
     places = (runs.spread(values[packed.material]) for values in (atlas().px, atlas().left, atlas().bottom))
     texel = colours(u, v, texels_per_px, *places)

@@ -47,8 +47,9 @@ class _Canvas:
     faces: Affine
     """Inverse depth of the faces of the blocks in view."""
     number: list[int]
+    """The surfaces that `faces` belong to; of each block, those that look at the camera come first."""
     sides: dict[int, tuple[int, int, int]]
-    """Per block in view, which of `faces` rays may enter through, and which they may leave through."""
+    """Per block in view, where in `faces` it starts, where the faces begin that look away, and where it ends."""
     posts: Affine
     """Per post three components of the rays: towards its axis, across that, and up."""
     nearest: Float32Array
@@ -108,7 +109,7 @@ def _planes_in_view(planes: Affine) -> list[tuple[int, Window]]:
     ends = planes.rows[..., None] + planes.columns[:, None, [0, -1]]
     corners = ends[:, [0, -1]].reshape(-1, 4)
     # Where another plane is nearer in all four corners, it is nearer everywhere.
-    hidden = (corners > corners[:, None]).all(2).any(1)
+    hidden = np.any((corners > corners[:, None]).all(2), axis=1)
     found: list[tuple[int, Window]] = []
     for i in np.flatnonzero(~hidden & (corners > 0).any(1)).tolist():
         rows = np.flatnonzero((ends[i] > 0).any(1))
@@ -134,12 +135,6 @@ def _canvas(packed: PackedWorld, camera: Camera, world_from_cam: Float64Array, b
         block: (6 * k, 6 * k + enters, 6 * k + leaves)
         for k, (block, enters, leaves) in enumerate(zip(blocks.tolist(), front.tolist(), count.tolist(), strict=True))
     }
-    to_post = packed.round_origin_m[len(packed.world.balls) :] - eye
-    forth = to_post[:, :2] / np.maximum(np.hypot(to_post[:, 0], to_post[:, 1]), 1e-6)[:, None]
-    parts = np.zeros((len(forth), 3, 3))
-    parts[:, 0, :2] = forth
-    parts[:, 1, 0], parts[:, 1, 1] = forth[:, 1], -forth[:, 0]
-    parts[:, 2, 2] = 1.0
     return _Canvas(
         x=x,
         y=y,
@@ -149,12 +144,23 @@ def _canvas(packed: PackedWorld, camera: Camera, world_from_cam: Float64Array, b
         faces=Affine.of(inverse[number.ravel()], x, y),
         number=number.ravel().tolist(),
         sides=sides,
-        posts=Affine.of((parts @ rotation).reshape(-1, 3), x, y),
+        posts=Affine.of(_post_axes(packed, eye) @ rotation, x, y),
         nearest=np.zeros(shape, np.float32),
         surface=np.zeros(shape, np.int16),
         claimed=np.full(shape, -1, np.int16),
         alone_px=np.zeros(len(packed.world.things), np.int64),
     )
+
+
+def _post_axes(packed: PackedWorld, eye_m: Float64Array) -> Float64Array:
+    """Return three rows a post: the level unit vectors towards it and across that, and the one that points up."""
+    to = packed.round_origin_m[len(packed.world.balls) :, :2] - eye_m[:2]
+    to = to / np.maximum(np.hypot(to[:, 0], to[:, 1]), 1e-6)[:, None]
+    axes = np.zeros((len(to), 3, 3))
+    axes[:, 0, :2] = to
+    axes[:, 1, 0], axes[:, 1, 1] = to[:, 1], -to[:, 0]
+    axes[:, 2, 2] = 1.0
+    return axes.reshape(-1, 3)
 
 
 def _block(canvas: _Canvas, packed: PackedWorld, index: int, window: Window) -> None:

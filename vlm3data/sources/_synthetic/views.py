@@ -106,7 +106,7 @@ def worth_seeing(traced: Traced, largest: float) -> bool:
     known, total = traced.surface_px, traced.surface.size
     if known.sum() < (1.0 - MAX_UNKNOWN) * total or known.max() >= largest * total:
         return False
-    return np.count_nonzero(traced.inverse_depth > 1.0 / CLOSE_M) <= MAX_CLOSE * total
+    return int(np.count_nonzero(traced.inverse_depth > 1.0 / CLOSE_M)) <= MAX_CLOSE * total
 
 
 def overlap(
