@@ -126,6 +126,8 @@ def plan(config: BuildConfig) -> list[ShardJob]:
     if config.split is not None and config.split not in source.facts.splits:
         known = ", ".join(source.facts.splits)
         raise UserError(f"--split {config.split}: {config.source} has no such split; known: {known}")
+    if source.facts.endless and config.limit is None:
+        raise UserError(f"{config.source} never ends: say how many samples with --limit")
     digest = _digest(_about_config(config, tasks))
     groups: list[list[tuple[SceneRef, int, int]]] = []
     left, room = config.limit, 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -10,31 +11,40 @@ from rich.table import Table
 
 from vlm3train.evaluate import Row
 
-NOTE = """\
-swapped   every question put to another sample's image: a model that looks beats it
-location  the median depth of training pixels in the same cell of the image
-median    the median depth of all training pixels
-unparsed  answers without a number; they count as wrong"""
+WITHOUT_TRAINING_DATA = "the median and the location prior are fitted on training data: give --train-shards"
 
 
 def print_rows(rows: Sequence[Row], have_train_shards: bool) -> None:
-    """Print one line per model, dataset, task and metric, the score beside its controls."""
-    table = Table(box=SIMPLE_HEAD)
-    table.add_column("model", overflow="fold")
-    table.add_column("dataset", overflow="fold")
-    table.add_column("metric")
-    for title in ("score", "swapped", "location", "median", "asked", "unparsed"):
-        table.add_column(title, justify="right", no_wrap=True)
-    for row in rows:
-        for metric, value in row.scores.items():
-            controls = [
-                "-" if control is None else f"{control[metric]:.3f}"
-                for control in (row.swapped_images, row.location, row.median)
-            ]
-            counts = (f"{row.questions:,}", f"{row.unparsed:,}")
-            table.add_row(row.model, row.dataset, f"{row.task} {metric}", f"[bold]{value:.3f}[/]", *controls, *counts)
+    """Print one table per dataset, task and metric: what could be guessed without looking, then each model."""
     console = Console()
-    console.print(table)
-    console.print(NOTE, style="dim")
+    ordered = sorted(rows, key=lambda row: (row.dataset, row.task))
+    for (dataset, task), group in groupby(ordered, key=lambda row: (row.dataset, row.task)):
+        of_models = list(group)
+        for metric in of_models[0].scores:
+            console.print(
+                f"\n[bold]{dataset}[/]: {task} {metric}, {of_models[0].questions:,} questions",
+                highlight=False,
+                soft_wrap=True,
+            )
+            console.print(_table(of_models, metric))
     if not have_train_shards:
-        console.print("location and median are fitted on training data: give --train-shards", style="dim")
+        console.print(WITHOUT_TRAINING_DATA, style="dim")
+
+
+def _table(rows: Sequence[Row], metric: str) -> Table:
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1))
+    table.add_column("answered by", overflow="fold")
+    table.add_column(metric, justify="right", no_wrap=True)
+    table.add_column("unparsed", justify="right", no_wrap=True)
+    guesses = (
+        ("median depth of the training pixels", rows[0].median),
+        ("location prior: their median in the same cell of the image", rows[0].location),
+    )
+    for name, scores in guesses:
+        if scores is not None:
+            table.add_row(name, f"{scores[metric]:.3f}", "-")
+    for row in rows:
+        table.add_row(f"[bold]{row.model}[/]", f"[bold]{row.scores[metric]:.3f}[/]", f"{row.unparsed:,}")
+        if row.swapped_images is not None:
+            table.add_row("  the same, looking at another sample's image", f"{row.swapped_images[metric]:.3f}", "")
+    return table

@@ -93,6 +93,7 @@ def test_a_flag_reaches_the_source_and_the_task(tmp_path, toy_root, capsys):
             2,
             "unknown flag --colour; jsonl and its tasks know: --depth-kind",
         ),
+        (["build", "synthetic", "--out", "o"], 1, "synthetic never ends: say how many samples with --limit"),
         (["build", "jsonl", "--out", "o", "--align", "left"], 2, "crop"),
         (["build", "jsonl", "--out", "o", "--focal", "-1"], 1, "focal_px: .*greater than 0"),
         (

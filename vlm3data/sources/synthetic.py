@@ -12,8 +12,9 @@ do not take a score on it for more than a demonstration.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import count
 from typing import Annotated
 
 import numpy as np
@@ -63,8 +64,8 @@ class SyntheticOptions(Config):
 
     domains: Annotated[tuple[str, ...], Field(min_length=1), AfterValidator(_known)] = VARIED
     """Scenes take these in turn."""
-    scenes: int = Field(1000, ge=1)
-    """Scenes in every split."""
+    scenes: Annotated[int, Field(ge=1)] | None = None
+    """Scenes in every split; without a number they never end, and `--limit` says how many are built."""
     views: int = Field(2, ge=1, le=32)
     """Images of each scene; the later ones overlap the first."""
     width_px: int = Field(256, ge=16)
@@ -116,13 +117,15 @@ class SyntheticSource:
         """Take `root` for the protocol's sake; nothing is read."""
         self.options = options
         self.seed = seed
+        self.facts = replace(type(self).facts, endless=options.scenes is None)
 
     def scenes(self, split: str | None) -> Iterator[SceneRef]:
         """List the scenes of `split`; None means train, so that the other splits stay unseen."""
         split = split or "train"
         if split not in self.facts.splits:
             raise UserError(f"synthetic has no split {split!r}; choose from {', '.join(self.facts.splits)}")
-        for index in range(self.options.scenes):
+        numbers = count() if self.options.scenes is None else range(self.options.scenes)
+        for index in numbers:
             domain = self.options.domains[index % len(self.options.domains)]
             payload = {"domain": domain, "split": split, "index": index}
             yield SceneRef(f"{domain}-{split}-{index:06d}", self.options.views, payload, split)
