@@ -183,8 +183,8 @@ def _samples_of(job: ShardJob, tally: ShardTally) -> Iterator[Sample]:
         for frame in islice(source.frames(scene), first, first + count):
             missing -= 1
             try:
-                view = unify(frame, config, source.facts, tally)
-                sample = ask(view, frame, scene, config, source.facts, tasks)
+                # No name for the view: its pixels are then freed before the next image needs the same memory.
+                sample = ask(unify(frame, config, source.facts, tally), frame, scene, config, source.facts, tasks)
             except Drop as drop:
                 tally.drops[drop.reason] += 1
             except Exception as error:
