@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
@@ -55,9 +56,24 @@ def _call(function: Callable[[Job], Result], job: Job) -> Result:
 
 def _start(workers: int | None, address: str | None) -> None:
     if address is None:
-        ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        # "local": without it Ray would join whatever cluster already runs on this machine
+        ray.init(
+            address="local", num_cpus=workers, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
+        )
         return
+    _check_reachable(address)
     try:
         ray.init(address=address, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise UserError(f"--ray-address {address}: cannot join this cluster: {error}") from error
+
+
+def _check_reachable(address: str) -> None:
+    """Fail at once where nothing listens at `host:port`: Ray itself would try for many minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not (host and port.isdigit()):
+        return  # "auto" and the like
+    try:
+        socket.create_connection((host, int(port)), timeout=5).close()
+    except OSError as error:
+        raise UserError(f"--ray-address {address}: nothing answers there ({error}); is the cluster up?") from error

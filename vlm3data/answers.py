@@ -9,18 +9,25 @@ METRES = {
     "m": 1.0, "meter": 1.0, "meters": 1.0, "metre": 1.0, "metres": 1.0,
     "cm": 0.01, "centimeter": 0.01, "centimeters": 0.01, "centimetre": 0.01, "centimetres": 0.01,
     "mm": 0.001, "millimeter": 0.001, "millimeters": 0.001, "millimetre": 0.001, "millimetres": 0.001,
+    "km": 1000.0, "kilometer": 1000.0, "kilometers": 1000.0, "kilometre": 1000.0, "kilometres": 1000.0,
     "ft": 0.3048, "foot": 0.3048, "feet": 0.3048, "inch": 0.0254, "inches": 0.0254,
+    "yd": 0.9144, "yard": 0.9144, "yards": 0.9144, "mile": 1609.344, "miles": 1609.344,
 }  # fmt: skip
-"""Length units by their names in text; the foot and the inch are exact by definition."""
+"""Length units by their names in text; foot, inch, yard and mile are exact by definition."""
 
-_NUMBER = re.compile(r"(?<![\w.])([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)(?!\d)(?!\.\d)[\s-]*([a-zA-Z]+)?")
+_NUMBER = re.compile(
+    r"(?<![\w.,])([-+]?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)(?!\d)(?![.,]\d)"
+    r"[\s-]*([a-zA-Z]+)?"
+)
 _THINK = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL)
+_PREFILLED = re.compile(r"\A.*</think>", re.DOTALL)
+"""A template may write the opening tag itself, so that the answer holds the closing one alone."""
 _ANSWER = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.DOTALL)
 
 
 def without_tags(text: str) -> str:
     """Return `text` without its thinking, and of an `<answer>` only what stands inside it."""
-    text = _THINK.sub(" ", text)
+    text = _PREFILLED.sub(" ", _THINK.sub(" ", text))
     tagged = _ANSWER.search(text)
     return tagged[1] if tagged else text
 
@@ -31,7 +38,7 @@ def parse_length_m(text: str) -> float | None:
     A number with a unit of length beats one without, which counts as metres. Where several different
     lengths are named, none is taken: a guess would be scored as if it were an answer.
     """
-    found = [(float(number), unit.lower()) for number, unit in _NUMBER.findall(without_tags(text))]
+    found = [(float(number.replace(",", "")), unit.lower()) for number, unit in _NUMBER.findall(without_tags(text))]
     with_unit = {value * METRES[unit] for value, unit in found if unit in METRES}
     candidates = with_unit or {value for value, _ in found}
     if len(candidates) != 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from itertools import islice
@@ -22,7 +22,7 @@ from vlm3data.images import decode_rgb, encode_jpeg
 from vlm3data.keys import key_for_frame
 from vlm3data.randomness import rng_for
 from vlm3data.shards import ShardTally
-from vlm3data.storage import open_store
+from vlm3data.storage import absolute, open_store
 from vlm3data.types import Camera, DepthKind, Drop, Frame, Question, Sample, SceneRef, SourceFacts, UserError, View
 
 FORMAT = 1
@@ -85,6 +85,8 @@ def build(
     another build's shards, or where more than `max_drop_rate` of the samples or of the labels were dropped.
     """
     run = registry.load("engine", engine)
+    # A worker on a cluster has another working directory.
+    config, out = config.model_copy(update={"root": absolute(config.root)}), absolute(out)
     jobs = plan(config)
     fs, directory = open_store(out)
     fs.makedirs(directory, exist_ok=True)
@@ -152,8 +154,8 @@ def plan(config: BuildConfig) -> list[ShardJob]:
     ]
 
 
-def _named(parts: Iterable[tuple[SceneRef, int, int]]) -> list[tuple[str, int, int]]:
-    return [(scene.scene, first, count) for scene, first, count in parts]
+def _named(parts: Iterable[tuple[SceneRef, int, int]]) -> list[tuple[str, str, int, int]]:
+    return [(scene.scene, scene.stamp, first, count) for scene, first, count in parts]
 
 
 def open_source(config: BuildConfig) -> Source:
@@ -178,13 +180,16 @@ def _open_source(name: str, root: str, options: str, seed: int) -> Source:
 
 def _samples_of(job: ShardJob, tally: ShardTally) -> Iterator[Sample]:
     config, source, tasks = job.config, open_source(job.config), open_tasks(job.config)
+    digest = _digest(_about_config(config, tasks))
     for scene, first, count in job.parts:
         missing = count
         for frame in islice(source.frames(scene), first, first + count):
             missing -= 1
             try:
                 # No name for the view: its pixels are then freed before the next image needs the same memory.
-                sample = ask(unify(frame, config, source.facts, tally), frame, scene, config, source.facts, tasks)
+                sample = ask(
+                    unify(frame, config, source.facts, tally), frame, scene, config, source.facts, tasks, digest
+                )
             except Drop as drop:
                 tally.drops[drop.reason] += 1
             except Exception as error:
@@ -210,7 +215,10 @@ def unify(frame: Frame, config: BuildConfig, facts: SourceFacts, tally: ShardTal
     )
     points = frame.points
     if points is None and frame.depth_m is not None:
-        points = labels.sample_dense(frame.depth_m(), rng_for(config.seed, "labels", frame.key))
+        depth_m = frame.depth_m()
+        if depth_m.shape != (source_camera.height_px, source_camera.width_px):
+            raise Drop("depth_size_mismatch", f"depth {depth_m.shape}, image {pixels.shape}")
+        points = labels.sample_dense(depth_m, rng_for(config.seed, "labels", frame.key))
     if points is not None:
         points = labels.sound(points, source_camera, facts.depth_range_m, tally.label_drops)
         points = labels.of_kind(points, source_camera, facts.depth_kind, config.label_depth)
@@ -232,7 +240,13 @@ def unify(frame: Frame, config: BuildConfig, facts: SourceFacts, tally: ShardTal
 
 
 def ask(
-    view: View, frame: Frame, scene: SceneRef, config: BuildConfig, facts: SourceFacts, tasks: Sequence[Task]
+    view: View,
+    frame: Frame,
+    scene: SceneRef,
+    config: BuildConfig,
+    facts: SourceFacts,
+    tasks: Sequence[Task],
+    digest: str,
 ) -> Sample:
     """Return the sample of one view: every task's questions, and the record that the shard's JSON holds."""
     questions: list[Question] = []
@@ -254,6 +268,7 @@ def ask(
         "split": scene.split,
         "licence": facts.licence,
         "metric": facts.metric,
+        "config": digest,
         "views": [_view_record(view)],
         "questions": [_question_record(question) for question in questions],
     }
@@ -295,8 +310,14 @@ def _view_record(view: View) -> dict[str, Any]:
 
 def _about_config(config: BuildConfig, tasks: Iterable[Task]) -> dict[str, Any]:
     """Return what shapes the bytes: not where the source lies, nor which drop rate is tolerated."""
-    shaping = config.model_dump(exclude={"root", "max_drop_rate", "tasks"})
-    return {"format": FORMAT} | shaping | {"tasks": {task.name: dict(task.about()) for task in tasks}}
+    shaping = config.model_dump(exclude={"root", "max_drop_rate", "tasks", "options"})
+    options = registry.load("source", config.source).Options.check(config.options, where=f"source {config.source}")
+    return {
+        "format": FORMAT,
+        **shaping,
+        "options": options.model_dump(mode="json"),
+        "tasks": {task.name: dict(task.about()) for task in tasks},
+    }
 
 
 def _about(config: BuildConfig, manifests: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -328,19 +349,26 @@ def _reasons(total: dict[str, Any]) -> str:
     return ", ".join(f"{reason} {count}" for reason, count in counts.items())
 
 
-def _check_budget(config: BuildConfig, manifests: Iterable[dict[str, Any]], candidates: int) -> None:
-    """Fail as soon as more is dropped than the whole build may drop."""
-    total = _total(manifests)
-    labels_seen = total["labels"]["kept"] + sum((total["labels"]["cut"] | total["labels"]["dropped"]).values())
-    for what, dropped, of in (
-        ("samples", sum(total["drops"].values()), candidates),
-        ("labels", sum(total["labels"]["dropped"].values()), labels_seen),
-    ):
+def _check_budget(config: BuildConfig, manifests: Collection[dict[str, Any]], candidates: int) -> None:
+    """Fail where more was dropped than may be: of the samples as soon as it shows, of the labels in the end.
+
+    How many labels there are is known only then: to judge by those seen so far would depend on the order.
+    """
+    total, finished = _total(manifests), sum(_candidates(manifest) for manifest in manifests) == candidates
+    rates = [("samples", sum(total["drops"].values()), candidates)]
+    if finished:
+        seen = total["labels"]["kept"] + sum(total["labels"]["cut"].values()) + sum(total["labels"]["dropped"].values())
+        rates.append(("labels", sum(total["labels"]["dropped"].values()), seen))
+    for what, dropped, of in rates:
         if dropped > config.max_drop_rate * of:
             raise UserError(
                 f"dropped {dropped} of {of} {what} ({_reasons(total)}), more than max_drop_rate "
                 f"{config.max_drop_rate:g} allows; mend the source, or raise --max-drop-rate"
             )
+
+
+def _candidates(manifest: dict[str, Any]) -> int:
+    return manifest["samples"] + sum(manifest["drops"].values())
 
 
 def _refuse_other_builds(manifests: dict[str, dict[str, Any]], jobs: Sequence[ShardJob], out: str) -> None:

@@ -9,6 +9,7 @@ from cyclopts import App, Parameter
 
 from vlm3data import __version__
 from vlm3data.command import UsageError, progress_bar, run_app
+from vlm3data.errors import UserError
 
 app = App(
     name="vlm3data",
@@ -100,26 +101,31 @@ def build(
     _known_names("engine", [engine])
     _known_names("source", [source])
     source_options, task_options = _assign_options(source, names, options)
-    config = BuildConfig.check(
-        {
-            "source": source,
-            "root": root,
-            "split": split,
-            "options": source_options,
-            "tasks": task_options,
-            "focal_px": focal,
-            "focal_mode": focal_mode,
-            "align": align,
-            "label_depth": label_depth,
-            "published": published,
-            "limit": limit,
-            "shard_size": shard_size,
-            "seed": seed,
-            "jpeg_quality": jpeg_quality,
-            "max_drop_rate": max_drop_rate,
-        },
-        where="vlm3data build",
-    )
+    if not out or (workers is not None and workers < 1):
+        raise UsageError("--out must name a directory, and --workers be at least 1")
+    try:
+        config = BuildConfig.check(
+            {
+                "source": source,
+                "root": root,
+                "split": split,
+                "options": source_options,
+                "tasks": task_options,
+                "focal_px": focal,
+                "focal_mode": focal_mode,
+                "align": align,
+                "label_depth": label_depth,
+                "published": published,
+                "limit": limit,
+                "shard_size": shard_size,
+                "seed": seed,
+                "jpeg_quality": jpeg_quality,
+                "max_drop_rate": max_drop_rate,
+            },
+            where="vlm3data build",
+        )
+    except UserError as error:
+        raise UsageError(str(error)) from error
     with progress_bar("building") as progress:
         dataset = build_dataset(config, out, engine=engine, workers=workers, ray_address=ray_address, progress=progress)
     if json:

@@ -27,6 +27,8 @@ def run_app(app: App, arguments: Sequence[str] | None = None) -> int:
         return _refuse(str(error), BAD_USAGE)
     except UserError as error:
         return _refuse(str(error), FAILED)
+    except OSError as error:  # a full disk, a file where a directory should be, no permission: not our bug
+        return _refuse(f"{type(error).__name__}: {error}", FAILED)
     except KeyboardInterrupt:
         return _refuse("stopped; the same command again goes on where it was", INTERRUPTED)
     return result if isinstance(result, int) else 0

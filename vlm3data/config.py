@@ -36,7 +36,7 @@ def read_yaml(path: str | Path) -> Any:
     """Return the plain data of a YAML file; an unreadable file is a `UserError`."""
     try:
         with fsspec.open(str(path), "r", encoding="utf-8") as file:
-            return yaml.safe_load(file)  # pyright: ignore[reportArgumentType]
+            return yaml.load(file, Loader=_Loader)  # pyright: ignore[reportArgumentType]
     except FileNotFoundError as error:
         raise UserError(f"{path}: there is no such file") from error
     except (IsADirectoryError, PermissionError, UnicodeDecodeError) as error:
@@ -45,6 +45,17 @@ def read_yaml(path: str | Path) -> Any:
         mark = getattr(error, "problem_mark", None)
         line = f" in line {mark.line + 1}" if mark else ""
         raise UserError(f"{path}: not valid YAML{line}: {getattr(error, 'problem', error)}") from error
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader, which lets the last of two equal keys win in silence, made to refuse them."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key, (key_node, _) in zip(keys, node.value, strict=True):
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} appears twice", key_node.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:

@@ -10,6 +10,7 @@ from PIL import Image, UnidentifiedImageError
 
 from vlm3data.types import Drop, UInt8Array
 
+EIGHT_BIT_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
 JPEG_MAGIC = b"\xff\xd8"
 
 
@@ -18,7 +19,7 @@ def decode_rgb(data: bytes, size_px: tuple[int, int] | None = None) -> UInt8Arra
 
     `size_px` is the (width, height) that the camera claims: another size is refused from the header, before
     anything is decoded. Raises Drop: image_unreadable, image_truncated, image_corrupt,
-    image_too_large, image_size_mismatch.
+    image_too_large, image_size_mismatch, image_mode_unsupported.
     """
     return _decode_jpeg(data, size_px) if data[:2] == JPEG_MAGIC else _decode_other(data, size_px)
 
@@ -45,6 +46,8 @@ def _decode_other(data: bytes, size_px: tuple[int, int] | None) -> UInt8Array:
     try:
         with Image.open(io.BytesIO(data)) as image:
             _check_size(image.size, size_px)
+            if image.mode not in EIGHT_BIT_MODES:  # Pillow would clip 16-bit grey to white
+                raise Drop("image_mode_unsupported", image.mode)
             return np.asarray(image.convert("RGB"))
     except UnidentifiedImageError as error:
         raise Drop("image_unreadable", str(error)) from error

@@ -99,6 +99,16 @@ class Mixture(Config):
             shares.append(share)
         return Schedule(self.seed, shares, leaves)
 
+    def lock(self) -> dict[str, Any]:
+        """Return what the order of the stream follows from: a run that is resumed needs the same."""
+        return {
+            "seed": self.seed,
+            "datasets": {
+                name: {"share": share, "fingerprint": self.opened[name].fingerprint, "pixels": entry.pixels}
+                for (name, entry), share in zip(self.datasets.items(), self.shares, strict=True)
+            },
+        }
+
     def plan(self, samples: int | None = None) -> list[dict[str, Any]]:
         """Return, per dataset, share, samples drawn, size and epochs over `samples` positions."""
         total = samples or self.samples

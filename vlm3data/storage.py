@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, cast
 
 import fsspec
@@ -18,6 +19,22 @@ def open_store(url: str) -> tuple[AbstractFileSystem, str]:
     except (ImportError, ValueError) as error:
         raise UserError(f"cannot open {url!r}: {error}") from error
     return fs, path.rstrip("/")
+
+
+def absolute(url: str) -> str:
+    """Return `url`, a local path among them made independent of the working directory; empty stays empty."""
+    return url if not url or "://" in url or "::" in url else str(Path(url).absolute())
+
+
+def list_files(fs: AbstractFileSystem, directory: str, suffix: str) -> list[str]:
+    """Return the paths in `directory` that end in `suffix`, sorted; none where there is no such directory.
+
+    Not a glob: directories may have brackets in their names.
+    """
+    try:
+        return sorted(str(path) for path in fs.ls(directory, detail=False) if str(path).endswith(suffix))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def is_local(fs: AbstractFileSystem) -> bool:

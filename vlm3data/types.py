@@ -96,6 +96,9 @@ class SceneRef:
     payload: Mapping[str, Any] = field(default_factory=dict)
     """Whatever the source needs to find the scene again; JSON values only, so that a task can travel."""
     split: str = "all"
+    stamp: str = ""
+    """A digest of what the scene was read from, where the source can have one cheaply: shards of a dataset that
+    has changed are then not continued."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import string
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -45,12 +45,29 @@ class WordingPack(Config):
 
     @classmethod
     @lru_cache(maxsize=32)
-    def open(cls, path: str, fields: Collection[str]) -> WordingPack:
-        """Read the pack at `path`; its templates may use the placeholders `fields` and nothing else."""
+    def open(
+        cls, path: str, fields: tuple[tuple[str, float], ...], facts: tuple[tuple[str, tuple[str, ...]], ...]
+    ) -> WordingPack:
+        """Read the pack at `path`.
+
+        Its templates may use the placeholders in `fields` (each with an example value) and nothing else, its
+        `when` the facts in `facts` (each with its possible values).
+        """
         pack = cls.load(path)
+        known = dict(facts)
         for number, wording in enumerate(pack.wordings):
             for part in ("question", "answer"):
-                _check_placeholders(getattr(wording, part), fields, f"{path}: wordings.{number}.{part}")
+                _check_placeholders(getattr(wording, part), dict(fields), f"{path}: wordings.{number}.{part}")
+            for key, value in wording.when.items():
+                where = f"{path}: wordings.{number}.when.{key}"
+                if key not in known:
+                    raise UserError(f"{where}: unknown key; known: {', '.join(known)}")
+                if value not in known[key]:
+                    raise UserError(f"{where}: unknown value {value!r}; known: {', '.join(known[key])}")
+        for fact, values in facts:
+            for value in values:
+                if not any(wording.when.get(fact, value) == value for wording in pack.wordings):
+                    raise UserError(f"{path}: wordings: there is none for {fact} {value}")
         return pack
 
     @property
@@ -66,7 +83,7 @@ class WordingPack(Config):
         return fitting
 
 
-def _check_placeholders(template: str, fields: Collection[str], where: str) -> None:
+def _check_placeholders(template: str, fields: Mapping[str, float], where: str) -> None:
     try:
         parts = list(string.Formatter().parse(template))
     except ValueError as error:
@@ -77,6 +94,6 @@ def _check_placeholders(template: str, fields: Collection[str], where: str) -> N
         if name not in fields or "{" in (spec or ""):
             raise UserError(f"{where}: unknown placeholder {{{name}}}; known: {', '.join(sorted(fields))}")
         try:
-            format(1.0, spec or "")
+            format(fields[name], spec or "")
         except ValueError as error:
             raise UserError(f"{where}: bad format {{{name}:{spec}}}: {error}") from error

@@ -59,24 +59,24 @@ def fit_depth_on(urls: Iterable[str]) -> DepthControls | None:
 def with_swapped_images(samples: Sequence[Sample]) -> list[Sample] | None:
     """Return `samples`, each with the images of another one; None where there is only one.
 
-    The other one has the same image size where any has. It lies half a group away rather than next to it:
-    neighbours are often views of one scene, and their images would still fit.
+    The other one shows another scene, because views of one scene would still fit, and has the same image size
+    where any such has. None where all samples show one scene.
     """
+    scenes = [(sample.record["source"], sample.record["scene"]) for sample in samples]
     groups: dict[Any, list[int]] = defaultdict(list)
     for index, sample in enumerate(samples):
         groups[tuple(simplejpeg.decode_jpeg_header(image)[:2] for image in sample.images)].append(index)
-    lone = [group[0] for group in groups.values() if len(group) == 1]
-    shared = [group for group in groups.values() if len(group) > 1]
-    if len(lone) == 1:
-        if not shared:
-            return None
-        shared[0] = shared[0] + lone
-    elif lone:
-        shared.append(lone)
-    donor = {
-        index: group[(place + len(group) // 2) % len(group)] for group in shared for place, index in enumerate(group)
-    }
-    return [replace(sample, images=samples[donor[i]].images) for i, sample in enumerate(samples)]
+    everyone = list(range(len(samples)))
+    swapped = []
+    for group in groups.values():
+        for place, index in enumerate(group):
+            # Half a group away, so that not one donor serves all; then, where need be, any sample at all.
+            donors = group[place + len(group) // 2 :] + group[: place + len(group) // 2] + everyone
+            donor = next((other for other in donors if scenes[other] != scenes[index]), None)
+            if donor is None:
+                return None
+            swapped.append((index, replace(samples[index], images=samples[donor].images)))
+    return [sample for _, sample in sorted(swapped, key=lambda pair: pair[0])]
 
 
 def _cell(truth: Mapping[str, Any]) -> tuple[int, int]:

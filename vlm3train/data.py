@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from vlm3data.mixture import Mixture
 from vlm3data.stream import open_stream
-from vlm3data.types import Sample
+from vlm3data.types import Sample, UserError
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +61,35 @@ def local_batches(
         yield [next(place)[1] for place in places]
 
 
-def make_loader(batches: LocalBatches, collate: Callable[[Sequence[Sample]], Any], workers: int) -> DataLoader[Any]:
+class StreamLoader(DataLoader[Any]):
+    """A loader that raises what a worker refused as it was meant: torch would wrap it in a traceback."""
+
+    def __iter__(self) -> Any:
+        for batch in super().__iter__():
+            if isinstance(batch, UserError):
+                raise batch
+            yield batch
+
+
+@dataclass(frozen=True, slots=True)
+class _Carried:
+    """A collate function whose `UserError` travels as a batch does."""
+
+    collate: Callable[[Sequence[Sample]], Any]
+
+    def __call__(self, samples: Sequence[Sample]) -> Any:
+        try:
+            return self.collate(samples)
+        except UserError as error:
+            return error
+
+
+def make_loader(batches: LocalBatches, collate: Callable[[Sequence[Sample]], Any], workers: int) -> StreamLoader:
     """Return a loader that yields collated local batches; decoding and tokenising happen in the workers."""
-    return DataLoader(
+    return StreamLoader(
         batches,
         batch_size=None,
-        collate_fn=collate,
+        collate_fn=_Carried(collate),
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
         prefetch_factor=4 if workers else None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -72,7 +72,7 @@ def train(config: SftConfig) -> bool:
     processor = load_processor(config.model)
     model = load_model(config.model)
     trainer = StreamTrainer(model, processor, mixture, arguments(config), first_step=_step(checkpoint))
-    _record(config, out, trainer.samples_per_step)
+    _record(config, out, trainer.samples_per_step, mixture.lock())
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.save_model(str(out))
     return trainer.is_world_process_zero()
@@ -94,18 +94,24 @@ def _checkpoint(config: SftConfig, out: Path) -> Path | None:
     return found
 
 
-def _record(config: SftConfig, out: Path, samples_per_step: int) -> None:
+def _record(config: SftConfig, out: Path, samples_per_step: int, lock: dict[str, Any]) -> None:
     """Write down what this run is; a resumed one must count stream positions as its first part did."""
     path = out / RUN_FILE
     if config.resume and path.exists():
-        before = json.loads(path.read_text(encoding="utf-8"))["samples_per_step"]
+        run = json.loads(path.read_text(encoding="utf-8"))
+        if run["mixture"] != lock:
+            raise UserError(
+                f"{out}: the mixture (seed, shares, pixels) or its shards changed since this run began; "
+                "put them back, or train into another --out"
+            )
+        before = run["samples_per_step"]
         if before != samples_per_step:
             raise UserError(
                 f"{out}: the run took {before} samples a step, this would take {samples_per_step}; keep "
                 "--batch-size x --grad-accum x processes as it was, or samples are repeated or left out"
             )
     out.mkdir(parents=True, exist_ok=True)
-    about = {"samples_per_step": samples_per_step, "config": config.model_dump()}
+    about = {"samples_per_step": samples_per_step, "mixture": lock, "config": config.model_dump()}
     path.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
 
 

@@ -8,9 +8,12 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.conftest import HEIGHT, WIDTH, directory_bytes, jsonl_line, photo, write_jsonl
 from vlm3data.build import BuildConfig, build, samples
@@ -212,3 +215,77 @@ def test_euclidean_labels_are_longer_than_z_by_the_obliqueness_of_the_ray(toy_ro
         expected = by_pixel[u, v] * (1 + x * x + y * y) ** 0.5
         assert question.truth["depth_m"] == pytest.approx(expected, rel=5e-3)
         assert question.truth["depth_kind"] == "euclidean"
+
+
+def test_the_sources_kind_of_depth_is_converted(toy_root):
+    z, euclidean = (
+        next(samples(config(toy_root, options={"depth_kind": kind}))).questions for kind in ("z", "euclidean")
+    )
+    ratios = [a.truth["depth_m"] / b.truth["depth_m"] for a, b in zip(z, euclidean, strict=True)]
+    assert min(ratios) >= 1
+    assert max(ratios) > 1.05
+    assert {question.truth["depth_kind"] for question in euclidean} == {"z"}
+
+
+def test_changed_data_under_the_same_name_is_not_continued(tmp_path, toy_root):
+    out = tmp_path / "out"
+    build(config(toy_root), str(out), workers=1)
+    (out / "dataset.json").unlink()
+    write_jsonl(toy_root, [jsonl_line(number, depth=[2.0] * 20) for number in range(12)])
+    with pytest.raises(UserError, match="of another build"):
+        build(config(toy_root), str(out), workers=1)
+
+
+def test_directories_may_have_brackets_in_their_names(tmp_path):
+    root = write_jsonl(tmp_path / "r[1]", [jsonl_line(0)])
+    out = tmp_path / "o[1]"
+    build(config(root), str(out), workers=1)
+    assert build(config(root), str(out), workers=1)["samples"] == 1
+    with pytest.raises(UserError, match="of another build"):
+        build(config(root, seed=1), str(out), workers=1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"intrinsics": [1e-3, 150, 80, 60, WIDTH, HEIGHT]}, "image_too_large"),
+        ({"intrinsics": [5e-324, 150, 80, 60, WIDTH, HEIGHT]}, "image_too_large"),
+        ({"intrinsics": [150, 150, 80, 60, WIDTH + 0.5, HEIGHT]}, "bad_intrinsics"),
+        ({"intrinsics": [True, 150, 80, 60, WIDTH, HEIGHT]}, "bad_record"),
+        ({"depth": [True] * 20}, "bad_record"),
+        ({"depth": ["1.0"] * 20}, "bad_record"),
+        ({"image": "rgb/0.jpg/x.jpg"}, "image_missing"),
+        ({"image": "r" * 300}, "image_unreadable"),
+        ({"image": "a\x00b"}, "image_unreadable"),
+    ],
+)
+def test_more_unusable_records_are_dropped_by_name(tmp_path, changes, reason):
+    root = one_bad(tmp_path, jsonl_line(1, **changes))
+    assert build(config(root, max_drop_rate=0.5), str(tmp_path / "out"), workers=1)["drops"] == {reason: 1}
+
+
+def test_sixteen_bit_grey_is_dropped_and_not_clipped_to_white(tmp_path):
+    root = one_bad(tmp_path, jsonl_line(1, image="rgb/1.png"))
+    Image.fromarray(np.full((HEIGHT, WIDTH), 30000, np.uint16)).save(root / "rgb" / "1.png")
+    dataset = build(config(root, max_drop_rate=0.5), str(tmp_path / "out"), workers=1)
+    assert dataset["drops"] == {"image_mode_unsupported": 1}
+
+
+def test_the_label_budget_does_not_depend_on_the_size_of_a_shard(tmp_path):
+    records = [jsonl_line(number) for number in range(10)]
+    records[0] = with_depth(0, -1.0)
+    root = write_jsonl(tmp_path / "root", records)
+    for size in (1, 10):
+        build(config(root, shard_size=size, max_drop_rate=0.01), str(tmp_path / f"out{size}"), workers=1)
+
+
+def test_a_depth_map_of_another_size_is_dropped(toy_root):
+    from vlm3data.build import open_source, unify
+    from vlm3data.shards import ShardTally
+    from vlm3data.types import Drop
+
+    source = open_source(config(toy_root))
+    frame = next(iter(source.frames(next(iter(source.scenes(None))))))
+    half = replace(frame, points=None, depth_m=lambda: np.ones((HEIGHT // 2, WIDTH // 2), np.float32))
+    with pytest.raises(Drop, match="depth_size_mismatch"):
+        unify(half, config(toy_root), source.facts, ShardTally())

@@ -77,7 +77,7 @@ def test_a_flag_reaches_the_source_and_the_task(tmp_path, toy_root, capsys):
     )
     config = json.loads(capsys.readouterr().out)["config"]
     assert config["tasks"]["depth"]["pixels"] == 3
-    assert config["options"] == {"half_pixel": "add"}
+    assert config["options"] == {"depth_kind": "z", "half_pixel": "add"}
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_a_flag_reaches_the_source_and_the_task(tmp_path, toy_root, capsys):
         ),
         (["build", "synthetic", "--out", "o"], 1, "synthetic never ends: say how many samples with --limit"),
         (["build", "jsonl", "--out", "o", "--align", "left"], 2, "crop"),
-        (["build", "jsonl", "--out", "o", "--focal", "-1"], 1, "focal_px: .*greater than 0"),
+        (["build", "jsonl", "--out", "o", "--focal", "-1"], 2, "focal_px: .*greater than 0"),
         (
             ["build", "jsonl", "--out", "o", "--root", "{tmp}", "--depth-kind", "y"],
             1,
@@ -108,6 +108,14 @@ def test_a_flag_reaches_the_source_and_the_task(tmp_path, toy_root, capsys):
         ),
         (["build", "jsonl", "--out", "o", "--root", "{tmp}"], 1, "there is no .jsonl file"),
         (["build", "jsonl", "--out", "nonsense://o", "--root", "{toy}"], 1, "cannot open 'nonsense://o'"),
+        (["build", "jsonl", "--out", ""], 2, "--out must name a directory"),
+        (["build", "jsonl", "--out", "o", "--workers", "0"], 2, "--workers"),
+        (
+            ["build", "jsonl", "--out", "{toy}/toy_train.jsonl", "--root", "{toy}", "--focal", "150"],
+            1,
+            "FileExistsError",
+        ),
+        (["verify", "{toy}/toy_train.jsonl"], 1, "no dataset"),
         (["verify", "nowhere"], 1, "there is no such directory"),
         (["mix", "show", "nowhere.yaml"], 1, "nowhere.yaml: there is no such file"),
         (["dance"], 2, "dance"),

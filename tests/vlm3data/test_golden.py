@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.conftest import jsonl_line, write_jsonl
 
+from tests.conftest import jsonl_line, write_jsonl
 from vlm3data.build import BuildConfig, samples
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "depth_record.json"
@@ -25,9 +25,10 @@ def test_the_record_is_what_it_was(tmp_path):
     now = record_of_now(tmp_path)
     assert now["questions"] == expected["questions"]
     for view, expected_view in zip(now["views"], expected["views"], strict=True):
+        assert view["camera"].pop("distortion") is expected_view["camera"].pop("distortion") is None
         assert view["camera"] == pytest.approx(expected_view["camera"], rel=1e-12)
         assert view["scale"] == pytest.approx(expected_view["scale"], rel=1e-12)
         assert view["crop_xy_px"] == expected_view["crop_xy_px"]
-    assert {k: v for k, v in now.items() if k not in ("questions", "views")} == {
-        k: v for k, v in expected.items() if k not in ("questions", "views")
+    assert {k: v for k, v in now.items() if k not in ("questions", "views", "config")} == {
+        k: v for k, v in expected.items() if k not in ("questions", "views", "config")
     }

@@ -106,6 +106,7 @@ def test_a_damaged_sample_names_its_shard(tmp_path, toy_root):
         ("datasets: {}", "datasets"),
         ("seeds: 1", "seeds: unknown key; known: seed, datasets, samples, weighting"),
         ("datasets: [", "not valid YAML in line"),
+        ("seed: 1\nseed: 2", "not valid YAML in line 1: key 'seed' appears twice"),
         ("- 1", "the file"),
     ],
 )

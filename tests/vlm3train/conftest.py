@@ -80,7 +80,12 @@ def make_sample() -> Callable[..., Sample]:
     """Return a maker of samples with depth questions about flat grey images."""
 
     def make(
-        key: str, answers: list[str], size: tuple[int, int] = (64, 64), num_images: int = 1, depth_m: float = 2.0
+        key: str,
+        answers: list[str],
+        size: tuple[int, int] = (64, 64),
+        num_images: int = 1,
+        depth_m: float = 2.0,
+        scene: str = "",
     ) -> Sample:
         questions = [
             {
@@ -96,7 +101,7 @@ def make_sample() -> Callable[..., Sample]:
             file = io.BytesIO()
             Image.fromarray(np.full((size[1], size[0], 3), 40 * number + 60, np.uint8)).save(file, "JPEG")
             images.append(file.getvalue())
-        record = json.dumps({"key": key, "questions": questions}).encode()
+        record = json.dumps({"key": key, "source": "toy", "scene": scene or key, "questions": questions}).encode()
         return Sample(key=key, images=tuple(images), record_json=record)
 
     return make

@@ -8,6 +8,7 @@ import pytest
 
 from vlm3data.mixture import Mixture
 from vlm3data.stream import open_stream
+from vlm3data.types import UserError
 from vlm3train.data import Layout, LocalBatches, local_batches, make_loader
 
 
@@ -32,3 +33,14 @@ def test_workers_change_nothing(mixture, workers):
     expected = [_keys(batch) for batch in islice(local_batches(spec, layout, 8), 7)]
     loader = make_loader(LocalBatches(spec, layout, 8), _keys, workers)
     assert list(islice(loader, 7)) == expected
+
+
+def refuse(samples):
+    raise UserError("sample x: is refused")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_what_a_worker_refuses_is_said_in_its_own_words(mixture, workers):
+    batches = LocalBatches(Mixture.load(mixture), Layout(0, 1, 2), 0)
+    with pytest.raises(UserError, match=r"\Asample x: is refused\Z"):
+        next(iter(make_loader(batches, refuse, workers)))

@@ -54,6 +54,14 @@ def test_swapped_images_are_anothers_and_of_the_same_size_where_any_is(make_samp
     assert with_swapped_images(samples[:1]) is None
 
 
+def test_swapped_images_never_show_the_same_scene(make_sample):
+    samples = [make_sample(f"{scene}{view}", ["1 m"], scene=scene) for scene in "abc" for view in range(3)]
+    scene_of = {id(sample.images): sample.record["scene"] for sample in samples}
+    for before, after in zip(samples, with_swapped_images(samples), strict=True):
+        assert scene_of[id(after.images)] != before.record["scene"]
+    assert with_swapped_images(samples[:3]) is None
+
+
 def test_what_the_swapped_control_sees_is_the_other_image(make_sample):
     samples = [make_sample("a", ["1.0 m"], depth_m=1.0), make_sample("b", ["7.0 m"], num_images=2, depth_m=7.0)]
     seen = {1: "1.0 m", 2: "7.0 m"}

@@ -77,6 +77,14 @@ def test_a_resumed_run_keeps_its_samples_per_step(undisturbed, model_dir, mixtur
         train(_config(model_dir, mixture, tmp_path / "run", steps=9, batch_size=2, resume=True))
 
 
+def test_a_run_is_not_resumed_on_another_mixture(undisturbed, model_dir, mixture, tmp_path):
+    shutil.copytree(undisturbed, tmp_path / "run")
+    other = tmp_path / "other.yaml"
+    other.write_text(Path(mixture).read_text().replace("seed: 5", "seed: 6"))
+    with pytest.raises(UserError, match="changed since this run began"):
+        train(_config(model_dir, str(other), tmp_path / "run", steps=9, resume=True))
+
+
 def test_resuming_nothing_says_so(model_dir, mixture, tmp_path):
     with pytest.raises(UserError, match="no checkpoint"):
         train(_config(model_dir, mixture, tmp_path, resume=True))

@@ -16,6 +16,8 @@ from vlm3data.types import Camera, Drop, Int64Array
 FocalMode = Literal["uniform", "square"]
 Align = Literal["crop", "pad", "none"]
 
+MAX_PIXELS = 2**27
+"""Eight times what the stock Qwen3-VL processor takes; a larger image means that the intrinsics are wrong."""
 _FAR_OUTSIDE_PX = 2**31
 
 _NEW_SIZE: dict[str, Callable[[float], int]] = {"uniform": int, "square": round}
@@ -28,7 +30,10 @@ def focal_scale(camera: Camera, focal_px: float, mode: FocalMode = "uniform") ->
     if not focal_px > 0:
         raise ValueError(f"the focal length must be positive, not {focal_px} px")
     sx = focal_px / camera.fx_px
-    return sx, (sx if mode == "uniform" else focal_px / camera.fy_px)
+    sy = sx if mode == "uniform" else focal_px / camera.fy_px
+    if not (math.isfinite(sx) and math.isfinite(sy)):
+        raise Drop("image_too_large", f"focal length {camera.fx_px:.3g} px brought to {focal_px:.3g} px")
+    return sx, sy
 
 
 def unify_focal(camera: Camera, focal_px: float = 1000.0, mode: FocalMode = "uniform") -> Camera:
@@ -36,10 +41,13 @@ def unify_focal(camera: Camera, focal_px: float = 1000.0, mode: FocalMode = "uni
 
     `uniform` (released depth and object data): one scale focal/fx, size rounded down, fy keeps its ratio to
     fx. `square` (released pose data): a scale per axis, size rounded to nearest, fx = fy = focal. The
-    principal point scales by the unrounded factors. Raises Drop("image_too_small") where no pixel is left.
+    principal point scales by the unrounded factors. Raises Drop: image_too_small where no pixel is left,
+    image_too_large beyond `MAX_PIXELS`.
     """
     sx, sy = focal_scale(camera, focal_px, mode)
     size = _NEW_SIZE[mode]
+    if not (camera.width_px * sx) * (camera.height_px * sy) <= MAX_PIXELS:
+        raise Drop("image_too_large", f"{camera.width_px}x{camera.height_px} at scale {sx:.3g}, {sy:.3g}")
     width_px, height_px = size(camera.width_px * sx), size(camera.height_px * sy)
     if min(width_px, height_px) == 0:
         raise Drop("image_too_small", f"{camera.width_px}x{camera.height_px} at scale {sx:.3g}, {sy:.3g}")

@@ -14,8 +14,8 @@ import pyarrow as pa
 import xxhash
 
 from vlm3data.shards.index import DATASET, INDEX_ARROW
-from vlm3data.shards.write import BLOCK
-from vlm3data.storage import is_local, open_store
+from vlm3data.shards.write import BLOCK, MANIFEST
+from vlm3data.storage import is_local, list_files, open_store
 from vlm3data.types import Sample, UserError
 
 Draw = Callable[[list[dict[str, Any]]], list[dict[str, Any]]]
@@ -36,8 +36,10 @@ class Dataset:
         self._fs, self.directory = open_store(url)
         try:
             self.about: dict[str, Any] = orjson.loads(self._fs.cat_file(f"{self.directory}/{DATASET}"))
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise UserError(_what_is_missing(self._fs, self.directory, url)) from error
+        except orjson.JSONDecodeError as error:
+            raise UserError(f"{url}/{DATASET} is damaged ({error}); run its `vlm3data build` again") from error
 
     def __len__(self) -> int:
         return self.about["samples"]
@@ -132,6 +134,6 @@ _EMPTY = {name: np.empty(0, np.uint64) for name in ("shard", "offset", "length",
 def _what_is_missing(fs: Any, directory: str, url: str) -> str:
     if not fs.exists(directory):
         return f"no dataset at {url}: there is no such directory; build it with `vlm3data build ... --out {url}`"
-    if fs.glob(f"{directory}/*.manifest.json"):
+    if list_files(fs, directory, MANIFEST):
         return f"the dataset at {url} is half built (no {DATASET}): run its `vlm3data build` again to finish it"
     return f"no dataset at {url}: there is no {DATASET} in it"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -88,6 +89,8 @@ def _sample_problems(sample: Sample, key: str) -> Iterator[str]:
         yield f"{len(sample.images)} images for {len(record['views'])} views"
     for number, (image, view) in enumerate(zip(sample.images, record["views"], strict=False)):
         camera = view["camera"]
+        if problem := _camera_problem(view):
+            yield f"view {number}: {problem}"
         try:
             decode_rgb(image, (camera["width_px"], camera["height_px"]))
         except Drop as drop:
@@ -101,3 +104,14 @@ def _sample_problems(sample: Sample, key: str) -> Iterator[str]:
         problem = task_class.problem_with(Question(**question), record)
         if problem:
             yield f"question {number}: {problem}"
+
+
+def _camera_problem(view: dict[str, Any]) -> str | None:
+    """Return where a view's camera is not its source's, scaled and cropped as the view says."""
+    source, camera = view["source_camera"], view["camera"]
+    for axis, scale, offset in zip("xy", view["scale"], view["crop_xy_px"], strict=True):
+        moved = {f"f{axis}_px": source[f"f{axis}_px"] * scale, f"c{axis}_px": source[f"c{axis}_px"] * scale - offset}
+        for name, expected in moved.items():
+            if not math.isclose(camera[name], expected, rel_tol=1e-9, abs_tol=1e-6):
+                return f"{name} is {camera[name]}, but source, scale and crop make it {expected}"
+    return None

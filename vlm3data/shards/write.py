@@ -13,8 +13,8 @@ import orjson
 import xxhash
 from fsspec import AbstractFileSystem
 
-from vlm3data.storage import is_local, write_whole
-from vlm3data.types import Sample
+from vlm3data.storage import is_local, list_files, read_whole, write_whole
+from vlm3data.types import Sample, UserError
 
 MANIFEST = ".manifest.json"
 BLOCK = tarfile.BLOCKSIZE
@@ -76,9 +76,12 @@ def write_shard(
 def committed(fs: AbstractFileSystem, directory: str) -> dict[str, dict[str, Any]]:
     """Return the manifests found in `directory`, by shard name, in order: the shards that exist."""
     found = {}
-    for path in sorted(fs.glob(f"{directory}/*{MANIFEST}")):
-        name = str(path).rpartition("/")[2].removesuffix(MANIFEST)
-        found[name] = orjson.loads(fs.cat_file(path))
+    for path in list_files(fs, directory, MANIFEST):
+        name = path.rpartition("/")[2].removesuffix(MANIFEST)
+        try:
+            found[name] = orjson.loads(read_whole(fs, path))
+        except orjson.JSONDecodeError as error:
+            raise UserError(f"{path}: is damaged ({error}); delete it, and its shard is built again") from error
     return found
 
 

@@ -13,11 +13,11 @@ from functools import partial
 from typing import Annotated, BinaryIO, Literal, cast
 
 import numpy as np
-import orjson
+import xxhash
 from pydantic import AliasChoices, Field, ValidationError
 
 from vlm3data.config import Config, explain
-from vlm3data.storage import open_store, read_whole
+from vlm3data.storage import list_files, open_store, read_whole
 from vlm3data.types import Camera, DepthKind, DepthPoints, Drop, Frame, SceneRef, SourceFacts, UserError
 
 LINES_PER_SCENE = 64
@@ -53,7 +53,7 @@ class JsonlSource:
             licence="as the owner of the images says",
             metric=True,
             depth_kind=options.depth_kind,
-            depth_range_m=(0.0, math.inf),
+            depth_range_m=(0.05, 1000.0),  # what two decimals can say, and what nobody labels beyond
             pixel_centre="half_pixel: " + options.half_pixel,
             splits=tuple(sorted({_split_of(file) for file in self._files})),
         )
@@ -64,9 +64,9 @@ class JsonlSource:
             if split not in (None, _split_of(file)):
                 continue
             stem = posixpath.basename(file).removesuffix(".jsonl")
-            for first, offset, count in self._runs(file):
+            for first, offset, count, stamp in self._runs(file):
                 payload = {"file": file, "first": first, "offset": offset}
-                yield SceneRef(f"{stem}-{first:08d}", count, payload, _split_of(file))
+                yield SceneRef(f"{stem}-{first:08d}", count, payload, _split_of(file), stamp)
 
     def frames(self, scene: SceneRef) -> Iterator[Frame]:
         """Yield one frame per line; what is wrong with a line is raised as `Drop` when its image is read."""
@@ -83,12 +83,10 @@ class JsonlSource:
 
     def _frame(self, line: bytes, file: str, key: str) -> Frame:
         try:
-            record = JsonlRecord.model_validate(orjson.loads(line))
+            record = JsonlRecord.model_validate_json(line, strict=True)
             camera = self._camera(record.intrinsics)
         except ValidationError as error:
             return _unusable(key, Drop("bad_record", explain(error, JsonlRecord, key)))
-        except (orjson.JSONDecodeError, UnicodeDecodeError) as error:
-            return _unusable(key, Drop("bad_record", f"{key}: {error}"))
         except (ValueError, OverflowError) as error:
             return _unusable(key, Drop("bad_intrinsics", f"{key}: {error}"))
         if len(record.pixel_coords) != len(record.depth):
@@ -101,11 +99,13 @@ class JsonlSource:
             scene=stem,
             image=partial(self._read, posixpath.dirname(file), record.image),
             camera=camera,
-            points=DepthPoints(np.where(np.isfinite(pixels), pixels, -1).astype(np.int64), depth_m),
+            points=DepthPoints(np.clip(np.nan_to_num(pixels, nan=-1), -1, 2**31).astype(np.int64), depth_m),
         )
 
     def _camera(self, intrinsics: list[float]) -> Camera:
         fx, fy, cx, cy, width, height = intrinsics
+        if width != int(width) or height != int(height):
+            raise ValueError(f"width and height must be whole numbers, not {width} and {height}")
         half = 0.5 if self.options.half_pixel == "add" else 0.0
         return Camera(fx, fy, cx + half, cy + half, int(width), int(height))
 
@@ -115,29 +115,34 @@ class JsonlSource:
             raise Drop("path_leaves_root", image)
         try:
             return read_whole(self._fs, path)
-        except (FileNotFoundError, IsADirectoryError) as error:
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
             raise Drop("image_missing", path) from error
+        except (OSError, ValueError) as error:  # no permission, a loop of links, a name that cannot be
+            raise Drop("image_unreadable", f"{path}: {error}") from error
 
     def _find(self, path: str, root: str) -> list[str]:
         if not root or not self._fs.exists(path):
             raise UserError(f"--root {root or '(missing)'}: there is no such file or directory")
-        files = [path] if self._fs.isfile(path) else sorted(self._fs.glob(f"{path}/*.jsonl"))
+        files = [path] if self._fs.isfile(path) else list_files(self._fs, path, ".jsonl")
         if not files:
             raise UserError(f"--root {root}: there is no .jsonl file in this directory")
         return [str(file) for file in files]
 
-    def _runs(self, file: str) -> Iterator[tuple[int, int, int]]:
-        """Yield (number of the first record, byte offset, records) of each run; blank lines are no records."""
+    def _runs(self, file: str) -> Iterator[tuple[int, int, int, str]]:
+        """Yield (number of the first record, byte offset, records, hash) of each run; blank lines are no records."""
         first = offset = count = position = 0
-        with self._fs.open(file, "rb") as lines:
+        digest = xxhash.xxh3_64()
+        with cast("BinaryIO", self._fs.open(file, "rb")) as lines:
             for line in lines:
                 if count == LINES_PER_SCENE:
-                    yield first, offset, count
+                    yield first, offset, count, digest.hexdigest()
                     first, offset, count = first + count, position, 0
+                    digest.reset()
                 count += bool(line.strip())
+                digest.update(line)
                 position += len(line)
         if count:
-            yield first, offset, count
+            yield first, offset, count, digest.hexdigest()
 
 
 def _split_of(file: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
@@ -12,10 +13,12 @@ from vlm3data.answers import parse_length_m
 from vlm3data.config import Config
 from vlm3data.geometry import to_grid
 from vlm3data.metrics import delta1
-from vlm3data.types import Drop, Question, SourceFacts, View
+from vlm3data.types import Drop, Question, SourceFacts, UserError, View
 from vlm3data.wording import PACKS, Wording, WordingPack
 
-FIELDS = ("x", "y", "grid", "depth_m")
+FIELDS = (("x", 1023), ("y", 7), ("grid", 2000), ("depth_m", 3.21))
+"""What a wording may use, with an example each."""
+FACTS = (("depth_kind", ("z", "euclidean")),)
 
 
 class DepthTask:
@@ -36,7 +39,13 @@ class DepthTask:
 
     def __init__(self, options: Options) -> None:
         self.options = options
-        self.pack = WordingPack.open(options.wordings or str(PACKS / "depth.yaml"), FIELDS)
+        path = options.wordings or str(PACKS / "depth.yaml")
+        self.pack = WordingPack.open(path, FIELDS, FACTS)
+        for number, wording in enumerate(self.pack.wordings):
+            for depth_m in (0.5, 3.21, 45.67):
+                answer = wording.answer.format_map(dict(FIELDS) | {"depth_m": depth_m})
+                if not _says(answer, depth_m):
+                    raise UserError(f"{path}: wordings.{number}.answer: {answer!r} does not say {depth_m} m")
 
     def about(self) -> dict[str, Any]:
         """Return what shapes the questions: the options, with the wordings' digest in place of their path."""
@@ -92,10 +101,11 @@ class DepthTask:
             return f"pixel {truth['pixel_px']} is outside the image {size}"
         if to_grid([truth["pixel_px"]], size, truth["grid"]).tolist() != [truth["grid_xy"]]:
             return f"grid_xy {truth['grid_xy']} is not where pixel {truth['pixel_px']} lies"
-        depth_m, answer_m = truth["depth_m"], parse_length_m(question.answer)
-        # half of the last decimal of an answer in centimetres; 1 % for packs that round more
-        if answer_m is None or not abs(answer_m - depth_m) <= max(0.00501, 0.01 * depth_m):
-            return f"answer {question.answer!r} does not say {depth_m} m"
+        x, y = truth["grid_xy"]
+        if not re.search(rf"\b{x}\b.*?\b{y}\b", question.question, re.DOTALL):
+            return f"the question does not name grid_xy {truth['grid_xy']} in this order"
+        if not _says(question.answer, truth["depth_m"]):
+            return f"answer {question.answer!r} does not say {truth['depth_m']} m"
         if not record["metric"]:
             return "a length in an answer about a source without metric scale"
         return None
@@ -108,3 +118,11 @@ class DepthTask:
         """Return `delta1`: 1.0 where prediction and truth differ by a factor under 1.25, else 0.0."""
         value = float("nan") if prediction is None else prediction
         return {"delta1": delta1([value], [truth["depth_m"]])}
+
+
+def _says(answer: str, depth_m: float) -> bool:
+    """Tell whether `answer` names `depth_m`, rounded as it may be: to the centimetre, or to 2 %, never to a miss."""
+    answer_m = parse_length_m(answer)
+    if answer_m is None or abs(answer_m - depth_m) > max(0.00501, 0.02 * depth_m):
+        return False
+    return delta1([answer_m], [depth_m]) == 1.0

@@ -125,6 +125,9 @@ TAMPERINGS = {
         truth(lambda _, r: r["views"][0]["camera"].update(width_px=64)),
         "image_size_mismatch|grid_xy",
     ),
+    "a shifted camera": (truth(lambda _, r: r["views"][0]["camera"].update(cx_px=1.0)), "source, scale and crop"),
+    "another crop": (truth(lambda _, r: r["views"][0].update(crop_xy_px=[9, 9])), "source, scale and crop"),
+    "another question": (truth(lambda q, _: q.update(question="Depth at (1, 2)?")), "does not name grid_xy"),
     "another key": (truth(lambda _, r: r.update(key="other")), "keys differ"),
 }
 
