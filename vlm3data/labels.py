@@ -64,6 +64,8 @@ def moved(
     outside = ((pixel_px < low) | (pixel_px >= high)).any(axis=1)
     inside = _without(DepthPoints(pixel_px, points.depth_m), {"cropped": outside}, cut)
     flat = inside.pixel_px[:, 1] * aligned.width_px + inside.pixel_px[:, 0]
+    if len(np.unique(flat)) == len(flat):
+        return inside
     nearest_first = np.lexsort((inside.depth_m, flat))
     again = np.zeros(len(flat), bool)
     again[nearest_first[1:]] = np.diff(flat[nearest_first]) == 0
@@ -81,8 +83,11 @@ def of_kind(points: DepthPoints, camera: Camera, have: DepthKind, want: DepthKin
 def _without(points: DepthPoints, faults: Mapping[str, Any], counts: Counter[str]) -> DepthPoints:
     good = np.ones(len(points.depth_m), bool)
     for reason, faulty in faults.items():
-        first = faulty & good  # a point is counted once, for the first thing that is wrong with it
-        if number := int(first.sum()):
+        if not faulty.any():
+            continue
+        if number := int((faulty & good).sum()):  # a point is counted once, for the first thing wrong with it
             counts[reason] += number
         good &= ~faulty
+    if good.all():
+        return points
     return DepthPoints(points.pixel_px[good], points.depth_m[good])
