@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache, partial
 from itertools import islice
@@ -14,6 +13,7 @@ import orjson
 from pydantic import Field
 
 from vlm3data import labels, registry, shards
+from vlm3data.budget import check_budget, reasons, refuse_other_builds, total_of
 from vlm3data.config import Config
 from vlm3data.contracts import Source, Task
 from vlm3data.geometry import unify_focal
@@ -21,9 +21,10 @@ from vlm3data.geometry.warp import unify_image
 from vlm3data.images import decode_rgb, encode_jpeg
 from vlm3data.keys import key_for_frame
 from vlm3data.randomness import rng_for
+from vlm3data.records import question_record, view_record
 from vlm3data.shards import ShardTally
 from vlm3data.storage import absolute, open_store
-from vlm3data.types import Camera, DepthKind, Drop, Frame, Question, Sample, SceneRef, SourceFacts, UserError, View
+from vlm3data.types import DepthKind, Drop, Frame, Question, Sample, SceneRef, SourceFacts, UserError, View
 
 FORMAT = 1
 """Raised when the same config begins to give other bytes, so that old shards are not continued."""
@@ -91,20 +92,20 @@ def build(
     fs, directory = open_store(out)
     fs.makedirs(directory, exist_ok=True)
     manifests = shards.committed(fs, directory)
-    _refuse_other_builds(manifests, jobs, out)
+    refuse_other_builds(manifests, {job.name: job.digest for job in jobs}, out)
     todo = [job for job in jobs if job.name not in manifests]
     candidates = sum(job.candidates for job in jobs)
     done = candidates - sum(job.candidates for job in todo)
-    _check_budget(config, manifests.values(), candidates)
+    check_budget(config.max_drop_rate, manifests.values(), candidates)
     progress(done, candidates)
     for job, manifest in run(partial(build_shard, out), todo, workers=workers, address=ray_address):
         manifests[job.name] = manifest
         done += job.candidates
         progress(done, candidates)
-        _check_budget(config, manifests.values(), candidates)
+        check_budget(config.max_drop_rate, manifests.values(), candidates)
     ordered = [manifests[job.name] for job in jobs]
     if not any(manifest["samples"] for manifest in ordered):
-        raise UserError(f"no sample is left: {_reasons(_total(ordered)) or 'the source has none'}")
+        raise UserError(f"no sample is left: {reasons(total_of(ordered)) or 'the source has none'}")
     return shards.write_index(fs, directory, ordered, _about(config, ordered))
 
 
@@ -269,43 +270,10 @@ def ask(
         "licence": facts.licence,
         "metric": facts.metric,
         "config": digest,
-        "views": [_view_record(view)],
-        "questions": [_question_record(question) for question in questions],
+        "views": [view_record(view)],
+        "questions": [question_record(question) for question in questions],
     }
     return Sample.of(record, (encode_jpeg(view.image, config.jpeg_quality),))
-
-
-def _question_record(question: Question) -> dict[str, Any]:
-    return {
-        "task": question.task,
-        "question": question.question,
-        "answer": question.answer,
-        "truth": dict(question.truth),
-    }
-
-
-def _camera_record(camera: Camera) -> dict[str, Any]:
-    """Return what `asdict` would, without its deep copies, which cost more than the labels."""
-    distortion = camera.distortion
-    return {
-        "fx_px": camera.fx_px,
-        "fy_px": camera.fy_px,
-        "cx_px": camera.cx_px,
-        "cy_px": camera.cy_px,
-        "width_px": camera.width_px,
-        "height_px": camera.height_px,
-        "distortion": distortion and {"model": distortion.model, "params": list(distortion.params)},
-    }
-
-
-def _view_record(view: View) -> dict[str, Any]:
-    return {
-        "frame": view.frame,
-        "source_camera": _camera_record(view.source_camera),
-        "camera": _camera_record(view.camera),
-        "scale": list(view.scale),
-        "crop_xy_px": list(view.crop_xy_px),
-    }
 
 
 def _about_config(config: BuildConfig, tasks: Iterable[Task]) -> dict[str, Any]:
@@ -323,59 +291,8 @@ def _about_config(config: BuildConfig, tasks: Iterable[Task]) -> dict[str, Any]:
 def _about(config: BuildConfig, manifests: Sequence[dict[str, Any]]) -> dict[str, Any]:
     shaping = _about_config(config, open_tasks(config))
     facts = asdict(open_source(config).facts)
-    return {"config": shaping, "digest": _digest(shaping), "facts": facts} | _total(manifests)
+    return {"config": shaping, "digest": _digest(shaping), "facts": facts} | total_of(manifests)
 
 
 def _digest(value: Any) -> str:
     return hashlib.sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
-
-
-def _total(manifests: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """Return the sums of what the shards dropped, cut and kept."""
-    drops, kept, cut, dropped = Counter[str](), 0, Counter[str](), Counter[str]()
-    for manifest in manifests:
-        drops.update(manifest["drops"])
-        kept += manifest["labels"]["kept"]
-        cut.update(manifest["labels"]["cut"])
-        dropped.update(manifest["labels"]["dropped"])
-    return {
-        "drops": dict(sorted(drops.items())),
-        "labels": {"kept": kept, "cut": dict(sorted(cut.items())), "dropped": dict(sorted(dropped.items()))},
-    }
-
-
-def _reasons(total: dict[str, Any]) -> str:
-    counts = total["drops"] | total["labels"]["dropped"]
-    return ", ".join(f"{reason} {count}" for reason, count in counts.items())
-
-
-def _check_budget(config: BuildConfig, manifests: Collection[dict[str, Any]], candidates: int) -> None:
-    """Fail where more was dropped than may be: of the samples as soon as it shows, of the labels in the end.
-
-    How many labels there are is known only then: to judge by those seen so far would depend on the order.
-    """
-    total, finished = _total(manifests), sum(_candidates(manifest) for manifest in manifests) == candidates
-    rates = [("samples", sum(total["drops"].values()), candidates)]
-    if finished:
-        seen = total["labels"]["kept"] + sum(total["labels"]["cut"].values()) + sum(total["labels"]["dropped"].values())
-        rates.append(("labels", sum(total["labels"]["dropped"].values()), seen))
-    for what, dropped, of in rates:
-        if dropped > config.max_drop_rate * of:
-            raise UserError(
-                f"dropped {dropped} of {of} {what} ({_reasons(total)}), more than max_drop_rate "
-                f"{config.max_drop_rate:g} allows; mend the source, or raise --max-drop-rate"
-            )
-
-
-def _candidates(manifest: dict[str, Any]) -> int:
-    return manifest["samples"] + sum(manifest["drops"].values())
-
-
-def _refuse_other_builds(manifests: dict[str, dict[str, Any]], jobs: Sequence[ShardJob], out: str) -> None:
-    digests = {job.name: job.digest for job in jobs}
-    for name, manifest in manifests.items():
-        if digests.get(name) != manifest["config"]:
-            raise UserError(
-                f"{out} holds {name} of another build (other source, scenes or settings): nothing was changed; "
-                "choose another --out, or delete that directory first"
-            )

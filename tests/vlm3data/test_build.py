@@ -289,3 +289,10 @@ def test_a_depth_map_of_another_size_is_dropped(toy_root):
     half = replace(frame, points=None, depth_m=lambda: np.ones((HEIGHT // 2, WIDTH // 2), np.float32))
     with pytest.raises(Drop, match="depth_size_mismatch"):
         unify(half, config(toy_root), source.facts, ShardTally())
+
+
+def test_a_root_may_be_relative_and_lie_beside_us(tmp_path, toy_root, monkeypatch):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert build(config(Path("../toy")), "../out", workers=1)["samples"] == 12
+    assert len(list(read_samples("../out"))) == 12

@@ -110,9 +110,10 @@ class JsonlSource:
         return Camera(fx, fy, cx + half, cy + half, int(width), int(height))
 
     def _read(self, directory: str, image: str) -> bytes:
-        path = posixpath.normpath(posixpath.join(directory, image))
-        if not path.startswith(directory + "/"):
+        name = posixpath.normpath(image)
+        if name == ".." or name.startswith(("/", "../")):
             raise Drop("path_leaves_root", image)
+        path = posixpath.join(directory, name)
         try:
             return read_whole(self._fs, path)
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:

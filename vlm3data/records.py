@@ -1,0 +1,42 @@
+"""The parts of a sample's JSON, as plain values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vlm3data.types import Camera, Question, View
+
+
+def question_record(question: Question) -> dict[str, Any]:
+    """Return one question with the numbers behind it."""
+    return {
+        "task": question.task,
+        "question": question.question,
+        "answer": question.answer,
+        "truth": dict(question.truth),
+    }
+
+
+def view_record(view: View) -> dict[str, Any]:
+    """Return what moved a source image to the stored one."""
+    return {
+        "frame": view.frame,
+        "source_camera": _camera_record(view.source_camera),
+        "camera": _camera_record(view.camera),
+        "scale": list(view.scale),
+        "crop_xy_px": list(view.crop_xy_px),
+    }
+
+
+def _camera_record(camera: Camera) -> dict[str, Any]:
+    """Return what `asdict` would, without its deep copies, which cost more than the labels."""
+    distortion = camera.distortion
+    return {
+        "fx_px": camera.fx_px,
+        "fy_px": camera.fy_px,
+        "cx_px": camera.cx_px,
+        "cy_px": camera.cy_px,
+        "width_px": camera.width_px,
+        "height_px": camera.height_px,
+        "distortion": distortion and {"model": distortion.model, "params": list(distortion.params)},
+    }
