@@ -195,8 +195,5 @@ class SourceFacts:
     pixel_centre: str
     """How the stored intrinsics count pixels, in words, and what reading does about it."""
     splits: tuple[str, ...]
-    needs_root: bool = True
     endless: bool = False
     """True where `scenes` never ends by itself: a build then needs a limit."""
-    cpus_per_task: float = 1.0
-    """Resource hint for an engine that schedules."""

@@ -110,7 +110,6 @@ class SyntheticSource:
         depth_range_m=(0.1, 120.0),
         pixel_centre="pixel centres at +0.5, as everywhere in vlm3; nothing to convert",
         splits=("train", "val", "test"),
-        needs_root=False,
     )
 
     def __init__(self, root: str, options: SyntheticOptions, seed: int) -> None:
