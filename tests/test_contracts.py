@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,8 @@ from vlm3data.types import Frame, SceneRef, UserError
 
 SMALL = {"synthetic": {"scenes": 2, "width_px": 96, "height_px": 64}}
 """Options that keep a source's contract test short."""
+ERRORS = ("_px", "_deg", "_grid", "_m", "abs_rel")
+"""How the names of metrics end that are errors rather than shares of right answers."""
 
 
 def root_of(source: str, tmp_path: Path) -> str:
@@ -64,7 +67,9 @@ def test_a_frame_is_in_our_conventions(name, tmp_path):
         if frame.depth_m is not None:
             depth_m = frame.depth_m()
             assert depth_m.dtype == np.float32
-            assert depth_m.shape == pixels.shape[:2]
+            depth_camera = frame.depth_camera or frame.camera
+            assert depth_camera is not None
+            assert depth_m.shape == (depth_camera.height_px, depth_camera.width_px)
             known = depth_m[~np.isnan(depth_m)]
             assert (known > 0).all(), "unknown depth is NaN, never 0"
             assert known.min() >= facts.depth_range_m[0]
@@ -101,11 +106,21 @@ def test_a_task_closes_its_loop_on_every_source(name, tmp_path):
         )
         for sample in samples(config):
             for question in sample.questions:
-                prediction = task.parse(question.answer)
+                prediction = task.parse(question.answer, question.truth)
                 assert prediction is not None
-                assert set(task.score(prediction, question.truth).values()) == {1.0}
-                assert set(task.score(task.parse("I cannot tell."), question.truth).values()) == {0.0}
+                check_scores(task.score(prediction, question.truth), perfect=True)
+                assert task.parse("I cannot tell.", question.truth) is None
+                check_scores(task.score(None, question.truth), perfect=False)
                 assert task.problem_with(question, sample.record) is None
+
+
+def check_scores(scores: Mapping[str, float], *, perfect: bool) -> None:
+    """Shares of right answers are 1 for the truth and 0 for silence; an error says its unit, and silence has none."""
+    for metric, value in scores.items():
+        if metric.endswith(ERRORS):
+            assert value >= 0 if perfect else np.isnan(value), metric
+        else:
+            assert value == (1.0 if perfect else 0.0), metric
 
 
 @pytest.mark.parametrize("kind", sorted(registry.PLUGINS))

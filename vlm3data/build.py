@@ -235,8 +235,11 @@ def unify(frame: Frame, config: BuildConfig, facts: SourceFacts, tally: ShardTal
         source_camera=source_camera,
         scale=scale,
         crop_xy_px=crop_xy_px,
+        align=config.align,
         points=points,
         world_from_cam=frame.world_from_cam,
+        boxes=frame.boxes,
+        box_questions=frame.box_questions,
     )
 
 

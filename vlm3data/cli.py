@@ -164,8 +164,48 @@ def verify(shards: str, *, json: Json = False) -> int:
 
 
 @app.command
+def synth(*, layout: str, out: str, seed: int = 0, json: Json = False, **options: str) -> None:
+    """Write synthetic scenes in the files of a real dataset, with the exact truth beside them.
+
+    What `vlm3data build` makes of them can be checked against that truth; at any size they are a load to measure
+    with. Flags beyond these belong to the layout; `vlm3data sources` lists them.
+
+    Example: vlm3data synth --layout nuscenes --out data/synthetic-nuscenes --scenes 4
+
+    Parameters
+    ----------
+    layout
+        Whose files to write; `vlm3data sources` lists the layouts.
+    out
+        URL of the directory to write.
+    seed
+        Of everything that is drawn at random.
+    json
+        Print what was written as JSON.
+    """
+    from vlm3data import registry
+    from vlm3data.report.tables import print_counts
+
+    _known_names("layout", [layout])
+    kind, known = registry.load("layout", layout), _options_of("layout", layout)
+    given: dict[str, Any] = {}
+    for flag, value in options.items():
+        _take(flag, value, [(known, given)], f"the layout {layout} knows")
+    try:
+        checked = kind.Options.check(given, where=f"layout {layout}")
+    except UserError as error:
+        raise UsageError(str(error)) from error
+    with progress_bar("writing") as progress:
+        written = kind(checked, seed).write(out, progress)
+    if json:
+        _print_json(written)
+    else:
+        print_counts(written, out)
+
+
+@app.command
 def sources(*, json: Json = False) -> None:
-    """List the sources and tasks, with the flags that are their own.
+    """List the sources, tasks and layouts, with the flags that are their own.
 
     Example: vlm3data sources
 
@@ -176,7 +216,7 @@ def sources(*, json: Json = False) -> None:
     """
     from vlm3data.report.tables import print_plugins
 
-    listed = {kind: {name: _options_of(kind, name) for name in _names(kind)} for kind in ("source", "task")}
+    listed = {kind: {name: _options_of(kind, name) for name in _names(kind)} for kind in ("source", "task", "layout")}
     if json:
         _print_json(listed)
     else:
@@ -248,15 +288,19 @@ def _assign_options(
     takers = [(_options_of("source", source), for_source)]
     takers += [(_options_of("task", task), for_tasks[task]) for task in tasks]
     for flag, value in options.items():
-        key = flag.replace("-", "_")
-        taking = [(known, taken) for known, taken in takers if key in known]
-        if not taking:
-            choices = sorted({f"--{name.replace('_', '-')}" for known, _ in takers for name in known})
-            raise UsageError(f"unknown flag --{flag}; {source} and its tasks know: {', '.join(choices)}")
-        for known, taken in taking:
-            is_list = isinstance(known[key]["default"], tuple)
-            taken[key] = value.split(",") if is_list else value
+        _take(flag, value, takers, f"{source} and its tasks know")
     return for_source, for_tasks
+
+
+def _take(flag: str, value: str, takers: list[tuple[dict[str, Any], dict[str, Any]]], who_knows: str) -> None:
+    """Give a flag to every taker (its known flags, what it has taken) that has it."""
+    key = flag.replace("-", "_")
+    taking = [(known, taken) for known, taken in takers if key in known]
+    if not taking:
+        choices = sorted({f"--{name.replace('_', '-')}" for known, _ in takers for name in known})
+        raise UsageError(f"unknown flag --{flag}; {who_knows}: {', '.join(choices)}")
+    for known, taken in taking:
+        taken[key] = value.split(",") if isinstance(known[key]["default"], tuple) else value
 
 
 def _print_json(value: Any) -> None:

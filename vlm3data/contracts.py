@@ -1,14 +1,14 @@
-"""What a source and a task must offer; tests/contracts.py checks it for every plugin."""
+"""What a source, a task and a layout must offer; tests/contracts.py checks it for every plugin."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
 from vlm3data.config import Config
-from vlm3data.types import Frame, Question, SceneRef, SourceFacts, View
+from vlm3data.types import Answered, Frame, Question, SceneRef, SourceFacts, View
 
 
 class Source(Protocol):
@@ -57,13 +57,35 @@ class Task(Protocol):
         """Return what is wrong with a stored question of this task, or None; `record` is its sample's JSON."""
         ...
 
-    def parse(self, answer: str) -> Any:
-        """Return the prediction that `answer` holds, or None where there is none."""
+    def parse(self, answer: str, truth: Mapping[str, Any]) -> Any:
+        """Return the prediction that `answer` holds, or None where there is none.
+
+        Of `truth` only what the question has told may be used: its kind, the names to choose from.
+        """
         ...
 
     def score(self, prediction: Any, truth: Mapping[str, Any]) -> dict[str, float]:
         """Return this task's metrics for one answer; an unparsed one (None) counts as wrong."""
         ...
 
+    def summary(self, answered: Sequence[Answered]) -> dict[str, float]:
+        """Return the metrics over many answers; where nothing else is called for, `metrics.mean_of_each` score."""
+        ...
 
-__all__ = ["Config", "Source", "Task"]
+
+class Layout(Protocol):
+    """Writes a synthetic dataset in the files of a real one, with the exact truth beside them."""
+
+    Options: ClassVar[type[Config]]
+
+    def __init__(self, options: Any, seed: int) -> None: ...
+
+    def write(self, out: str, progress: Callable[[int, int], None]) -> dict[str, Any]:
+        """Write the dataset below the directory `out` and return what was written, counts first.
+
+        `progress` is told how many of how many scenes are done. The same options and seed give the same bytes.
+        """
+        ...
+
+
+__all__ = ["Config", "Layout", "Source", "Task"]

@@ -5,7 +5,8 @@ How many did not parse is for the caller to report beside the score.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -63,3 +64,16 @@ def auc_at_30(rot_err_deg: Numbers, trans_err_deg: Numbers) -> float:
         return float("nan")
     counts, _ = np.histogram(error_deg[np.isfinite(error_deg)], bins=np.arange(31))
     return float(np.mean(np.cumsum(counts) / error_deg.size))
+
+
+def mean_of_each(scores: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """Return each metric's mean over the answers that have it, in the order in which metrics first appear.
+
+    NaN values count as missing: an error that an unparsed answer does not have cannot lower or raise the mean.
+    """
+    values: dict[str, list[float]] = defaultdict(list)
+    for score in scores:
+        for metric, value in score.items():
+            if value == value:
+                values[metric].append(value)
+    return {metric: float(np.mean(known)) for metric, known in values.items()}

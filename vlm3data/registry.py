@@ -1,7 +1,7 @@
 """Every plugin in one line each; names resolve to modules only when asked for.
 
 Others plug in from outside through entry points in the groups `vlm3.source`, `vlm3.task`,
-`vlm3.weighting`, `vlm3.calibrator` and `vlm3.engine`.
+`vlm3.weighting`, `vlm3.layout` and `vlm3.engine`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ PLUGINS: dict[str, dict[str, str]] = {
     "weighting": {
         "explicit": "vlm3data.weighting.explicit:explicit",
     },
+    "layout": {},
     "engine": {
         "local": "vlm3data.engine_local:run",
         "ray": "pipelines.engine_ray:run",

@@ -14,7 +14,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +23,8 @@ import orjson
 from vlm3data.errors import Drop, UserError
 
 __all__ = [
-    "Box3D", "Camera", "DepthKind", "DepthPoints", "Distortion", "DistortionModel", "Drop", "Float32Array",
-    "Float64Array", "Frame", "Int64Array", "Question", "Sample", "SceneRef", "SourceFacts", "UInt8Array",
+    "Answered", "Box3D", "BoxQuestion", "Camera", "DepthKind", "DepthPoints", "Distortion", "DistortionModel", "Drop",
+    "Float32Array", "Float64Array", "Frame", "Int64Array", "Question", "Sample", "SceneRef", "SourceFacts", "UInt8Array",
     "UserError", "View",
 ]  # fmt: skip
 
@@ -85,6 +85,18 @@ class Box3D:
     world_from_box: Float64Array
     size_m: tuple[float, float, float]
     visibility: float | None = None
+    """The share of it, 0 to 1, that nothing hides; None where the source does not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class BoxQuestion:
+    """A question about 2D boxes that the dataset itself asks (SpatialRGPT-Bench); `{0}`, `{1}` stand for the boxes."""
+
+    category: str
+    question: str
+    answer: str
+    boxes_px: tuple[tuple[float, float, float, float], ...]
+    """(x1, y1, x2, y2) in source pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +127,13 @@ class Frame:
     camera: Camera | None = None
     points: DepthPoints | None = None
     depth_m: Callable[[], Float32Array] | None = None
-    """(h, w) of the camera's size; NaN where unknown."""
+    """(h, w) of `depth_camera`; NaN where unknown."""
+    depth_camera: Camera | None = None
+    """Where the depth map is not of the image's size: its own intrinsics. It shares the image's centre and axes, and
+    has no distortion; a source whose depth camera stands elsewhere registers the two by itself."""
     world_from_cam: Float64Array | None = None
     boxes: tuple[Box3D, ...] = ()
+    box_questions: tuple[BoxQuestion, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,8 +150,16 @@ class View:
     source_camera: Camera
     scale: tuple[float, float]
     crop_xy_px: tuple[int, int]
+    align: Literal["crop", "pad", "none"] = "crop"
     points: DepthPoints | None = None
+    """Labels in the pixels of `image`, of the kind that the build writes."""
+    depth_m: Float32Array | None = None
+    """(h, w) of `depth_camera`, always of kind z, out-of-range values NaN; only where a task needs two views."""
+    depth_camera: Camera | None = None
+    """Of the source's depth map: the centre and axes are those of `camera`, the pixels its own."""
     world_from_cam: Float64Array | None = None
+    boxes: tuple[Box3D, ...] = ()
+    box_questions: tuple[BoxQuestion, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +170,16 @@ class Question:
     question: str
     answer: str
     truth: Mapping[str, Any]
+
+
+class Answered(NamedTuple):
+    """What came of one question put to a model."""
+
+    sample: str
+    """The key of the sample whose question it is: questions of one pair of images are scored together."""
+    truth: Mapping[str, Any]
+    prediction: Any
+    """What the task's parser made of the answer; None where it found nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,5 +229,9 @@ class SourceFacts:
     pixel_centre: str
     """How the stored intrinsics count pixels, in words, and what reading does about it."""
     splits: tuple[str, ...]
+    world_up: tuple[float, float, float] | None = None
+    """The unit vector that points up in the frames' world, where the source knows it."""
+    depth_noise: tuple[float, float] = (0.0, 0.01)
+    """What a depth map's values are good to: (metres, share of the depth), added. Occlusion checks follow it."""
     endless: bool = False
     """True where `scenes` never ends by itself: a build then needs a limit."""

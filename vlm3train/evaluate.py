@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from vlm3data import registry
 from vlm3data.shards import read_samples
-from vlm3data.types import Question, Sample, UserError
+from vlm3data.types import Answered, Question, Sample, UserError
 from vlm3train.controls import DepthControls, with_swapped_images
 
 Asked = tuple[Sample, Question]
@@ -64,7 +62,7 @@ def evaluate(
     return [
         _row(
             of,
-            [asked[i][1] for i in here],
+            [asked[i] for i in here],
             [answers[i] for i in here],
             swapped_answers and [swapped_answers[i] for i in here],
             controls,
@@ -89,37 +87,43 @@ def write_json(path: str, about: dict[str, Any], rows: Sequence[Row]) -> None:
 
 def _row(
     of: tuple[str, str],
-    questions: list[Question],
+    asked: list[Asked],
     answers: list[str],
     swapped_answers: list[str] | None,
     controls: DepthControls | None,
 ) -> Row:
-    task = _task(questions[0].task)
-    predictions = [task.parse(text) for text in answers]
+    task = _task(asked[0][1].task)
+    predictions = _parsed(task, asked, answers)
     known = controls if task.name == "depth" else None
     return Row(
         model=of[0],
         dataset=of[1],
         task=task.name,
-        questions=len(questions),
+        questions=len(asked),
         unparsed=sum(prediction is None for prediction in predictions),
-        scores=_score(task, predictions, questions),
-        swapped_images=_score(task, map(task.parse, swapped_answers), questions) if swapped_answers else None,
-        median=_score(task, [known.median(q.truth) for q in questions], questions) if known else None,
-        location=_score(task, [known.location(q.truth) for q in questions], questions) if known else None,
+        scores=_summary(task, predictions, asked),
+        swapped_images=_summary(task, _parsed(task, asked, swapped_answers), asked) if swapped_answers else None,
+        median=_summary(task, [known.median(q.truth) for _, q in asked], asked) if known else None,
+        location=_summary(task, [known.location(q.truth) for _, q in asked], asked) if known else None,
         examples=[
             {"question": question.question, "truth": question.answer, "answer": text}
-            for question, text in islice(zip(questions, answers, strict=True), 5)
+            for (_, question), text in islice(zip(asked, answers, strict=True), 5)
         ],
     )
 
 
-def _score(task: Any, predictions: Iterable[Any], questions: Sequence[Question]) -> dict[str, float]:
-    """Return each metric's mean over all questions, those without a prediction included."""
-    scores: list[Mapping[str, float]] = [
-        task.score(prediction, question.truth) for prediction, question in zip(predictions, questions, strict=True)
-    ]
-    return {metric: float(np.mean([score[metric] for score in scores])) for metric in scores[0]}
+def _parsed(task: Any, asked: Sequence[Asked], answers: Sequence[str]) -> list[Any]:
+    return [task.parse(text, question.truth) for (_, question), text in zip(asked, answers, strict=True)]
+
+
+def _summary(task: Any, predictions: Iterable[Any], asked: Sequence[Asked]) -> dict[str, float]:
+    """Return the task's metrics over all questions, those without a prediction included."""
+    return task.summary(
+        [
+            Answered(sample.key, question.truth, prediction)
+            for (sample, question), prediction in zip(asked, predictions, strict=True)
+        ]
+    )
 
 
 @cache

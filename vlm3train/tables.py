@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 from rich.box import SIMPLE_HEAD
@@ -42,9 +42,14 @@ def _table(rows: Sequence[Row], metric: str) -> Table:
     )
     for name, scores in guesses:
         if scores is not None:
-            table.add_row(name, f"{scores[metric]:.3f}", "-")
+            table.add_row(name, _shown(scores, metric), "-")
     for row in rows:
-        table.add_row(f"[bold]{row.model}[/]", f"[bold]{row.scores[metric]:.3f}[/]", f"{row.unparsed:,}")
+        table.add_row(f"[bold]{row.model}[/]", f"[bold]{_shown(row.scores, metric)}[/]", f"{row.unparsed:,}")
         if row.swapped_images is not None:
-            table.add_row("  the same, looking at another sample's image", f"{row.swapped_images[metric]:.3f}", "")
+            table.add_row("  the same, looking at another sample's image", _shown(row.swapped_images, metric), "")
     return table
+
+
+def _shown(scores: Mapping[str, float], metric: str) -> str:
+    """Return the score as text; a metric that no answer counts towards is missing there."""
+    return f"{scores[metric]:.3f}" if metric in scores else "-"

@@ -92,6 +92,16 @@ def print_mixture(rows: Sequence[Mapping[str, Any]], spec: str, samples: int | N
     Console().print(table)
 
 
+def print_counts(written: Mapping[str, Any], out: str) -> None:
+    """Print what a layout wrote."""
+    table = Table(show_header=False)
+    for name, value in written.items():
+        table.add_row(name.replace("_", " "), f"{value:,}" if isinstance(value, int) else str(value))
+    console = Console()
+    console.print(f"wrote {out}", soft_wrap=True, highlight=False)
+    console.print(table)
+
+
 def print_plugins(listed: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
     """Print sources and tasks with their own flags."""
     for kind, plugins in listed.items():

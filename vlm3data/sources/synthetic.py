@@ -22,12 +22,12 @@ from pydantic import AfterValidator, Field
 
 from vlm3data.contracts import Config
 from vlm3data.randomness import rng_for
-from vlm3data.sources._synthetic.indoors import hall, room
-from vlm3data.sources._synthetic.outdoors import plaza, street, yard
-from vlm3data.sources._synthetic.packed import PackedWorld, pack
-from vlm3data.sources._synthetic.shade import shade
-from vlm3data.sources._synthetic.views import Look, look_around
-from vlm3data.sources._synthetic.world import Thing, World
+from vlm3data.synth.indoors import hall, room
+from vlm3data.synth.outdoors import plaza, street, yard
+from vlm3data.synth.packed import PackedWorld, pack
+from vlm3data.synth.shade import shade
+from vlm3data.synth.views import Look, look_around
+from vlm3data.synth.world import Thing, World
 from vlm3data.types import (
     Box3D,
     Camera,
@@ -110,6 +110,8 @@ class SyntheticSource:
         depth_range_m=(0.1, 120.0),
         pixel_centre="pixel centres at +0.5, as everywhere in vlm3; nothing to convert",
         splits=("train", "val", "test"),
+        world_up=(0.0, 0.0, 1.0),
+        depth_noise=(0.0, 0.001),
     )
 
     def __init__(self, root: str, options: SyntheticOptions, seed: int) -> None:

@@ -12,8 +12,8 @@ from pydantic import Field
 from vlm3data.answers import parse_length_m
 from vlm3data.config import Config
 from vlm3data.geometry import to_grid
-from vlm3data.metrics import delta1
-from vlm3data.types import Drop, Question, SourceFacts, UserError, View
+from vlm3data.metrics import delta1, mean_of_each
+from vlm3data.types import Answered, Drop, Question, SourceFacts, UserError, View
 from vlm3data.wording import PACKS, Wording, WordingPack
 
 FIELDS = (("x", 1023), ("y", 7), ("grid", 2000), ("depth_m", 3.21))
@@ -110,7 +110,7 @@ class DepthTask:
             return "a length in an answer about a source without metric scale"
         return None
 
-    def parse(self, answer: str) -> float | None:
+    def parse(self, answer: str, truth: Mapping[str, Any]) -> float | None:
         """Return the metres that `answer` names, or None."""
         return parse_length_m(answer)
 
@@ -118,6 +118,10 @@ class DepthTask:
         """Return `delta1`: 1.0 where prediction and truth differ by a factor under 1.25, else 0.0."""
         value = float("nan") if prediction is None else prediction
         return {"delta1": delta1([value], [truth["depth_m"]])}
+
+    def summary(self, answered: Sequence[Answered]) -> dict[str, float]:
+        """Return `delta1`: the share of the answers that are right."""
+        return mean_of_each(self.score(prediction, truth) for _, truth, prediction in answered)
 
 
 def _says(answer: str, depth_m: float) -> bool:

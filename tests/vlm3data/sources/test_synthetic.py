@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from vlm3data.sources._synthetic.atlas import atlas, colours
-from vlm3data.sources._synthetic.materials import MATERIALS, NAMES
-from vlm3data.sources._synthetic.world import World
 from vlm3data.sources.synthetic import DOMAINS, SyntheticSource
+from vlm3data.synth.atlas import atlas, colours
+from vlm3data.synth.materials import MATERIALS, NAMES
+from vlm3data.synth.world import World
 from vlm3data.types import Camera, Frame, SceneRef, UserError
 
 FAR_M = SyntheticSource.facts.depth_range_m[1]

@@ -46,10 +46,10 @@ def record(width_px: int = 320, height_px: int = 256, metric: bool = True) -> di
 def test_an_oracle_scores_perfectly_and_says_the_value(depths, kind):
     task = DepthTask(DepthTask.Options())
     for question in task.ask([view(depths)], facts(), kind, rng_for(0, "t")):
-        parsed = task.parse(question.answer)
+        parsed = task.parse(question.answer, question.truth)
         assert parsed == pytest.approx(question.truth["depth_m"], abs=0.00501)
         assert set(task.score(parsed, question.truth).values()) == {1.0}
-        assert set(task.score(task.parse("I cannot tell."), question.truth).values()) == {0.0}
+        assert set(task.score(task.parse("I cannot tell.", question.truth), question.truth).values()) == {0.0}
         assert task.problem_with(question, record()) is None
         x, y = question.truth["grid_xy"]
         named = [int(number) for number in re.findall(r"\d+", question.question) if number not in ("0", "2000")]
@@ -99,7 +99,7 @@ def test_another_wording_pack_is_used_and_enters_the_digest(tmp_path):
     task = DepthTask(DepthTask.Options(wordings=str(pack)))
     (question,) = task.ask([view([2.345])], facts(), "z", rng_for(0, "t"))
     assert question.question.startswith("Where? (")
-    assert task.parse(question.answer) == pytest.approx(2.345, abs=0.00501)
+    assert task.parse(question.answer, question.truth) == pytest.approx(2.345, abs=0.00501)
     assert task.about() != DepthTask(DepthTask.Options()).about()
 
 

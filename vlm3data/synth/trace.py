@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from vlm3data.sources._synthetic.packed import PackedWorld
-from vlm3data.sources._synthetic.runs import Runs, runs_of
-from vlm3data.sources._synthetic.screen import Affine, Mask, Window, grid, windows
+from vlm3data.synth.packed import PackedWorld
+from vlm3data.synth.runs import Runs, runs_of
+from vlm3data.synth.screen import Affine, Mask, Window, grid, windows
 from vlm3data.types import Camera, Float32Array, Float64Array, Int64Array
 
 

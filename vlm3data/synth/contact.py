@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from vlm3data.sources._synthetic.packed import PackedWorld, foot_margin_m
-from vlm3data.sources._synthetic.screen import grid
-from vlm3data.sources._synthetic.trace import Traced
+from vlm3data.synth.packed import PackedWorld, foot_margin_m
+from vlm3data.synth.screen import grid
+from vlm3data.synth.trace import Traced
 from vlm3data.types import Camera, Float32Array, Float64Array
 
 DARKNESS = 0.45

@@ -5,12 +5,12 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from vlm3data.sources._synthetic.atlas import atlas, colours
-from vlm3data.sources._synthetic.contact import contact_light
-from vlm3data.sources._synthetic.packed import PackedWorld, lit
-from vlm3data.sources._synthetic.runs import Runs
-from vlm3data.sources._synthetic.screen import grid
-from vlm3data.sources._synthetic.trace import Traced
+from vlm3data.synth.atlas import atlas, colours
+from vlm3data.synth.contact import contact_light
+from vlm3data.synth.packed import PackedWorld, lit
+from vlm3data.synth.runs import Runs
+from vlm3data.synth.screen import grid
+from vlm3data.synth.trace import Traced
 from vlm3data.types import Camera, Float32Array, Float64Array, Int64Array, UInt8Array
 
 _MIX = np.array([[0, 1, 0], [1, 4, 1], [0, 1, 0]], np.float32) / 8

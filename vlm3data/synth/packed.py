@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from vlm3data.sources._synthetic.atlas import atlas
-from vlm3data.sources._synthetic.materials import NAMES
-from vlm3data.sources._synthetic.world import Block, Light, Plane, Post, Thing, World
+from vlm3data.synth.atlas import atlas
+from vlm3data.synth.materials import NAMES
+from vlm3data.synth.world import Block, Light, Plane, Post, Thing, World
 from vlm3data.types import Float32Array, Float64Array, Int64Array
 
 _INDEX = {name: i for i, name in enumerate(NAMES)}

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from vlm3data.randomness import rng_for
-from vlm3data.sources._synthetic.materials import MATERIALS, NAMES
+from vlm3data.synth.materials import MATERIALS, NAMES
 from vlm3data.types import Float32Array, Float64Array, UInt8Array
 
 STRIDE = 4

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vlm3data.sources._synthetic.packed import PackedWorld
-from vlm3data.sources._synthetic.screen import grid
-from vlm3data.sources._synthetic.trace import Traced, trace
-from vlm3data.sources._synthetic.world import World
+from vlm3data.synth.packed import PackedWorld
+from vlm3data.synth.screen import grid
+from vlm3data.synth.trace import Traced, trace
+from vlm3data.synth.world import World
 from vlm3data.types import Camera, Float32Array, Float64Array
 
 CLEARANCE_M = 0.3

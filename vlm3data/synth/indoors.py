@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from vlm3data.sources._synthetic import props
-from vlm3data.sources._synthetic.world import Builder, Plane, Stand, Surface, World, beside
+from vlm3data.synth import props
+from vlm3data.synth.world import Builder, Plane, Stand, Surface, World, beside
 
 
 def _shell(b: Builder, size: tuple[float, float, float], floor: Surface, wall: Surface, ceiling: Surface) -> None:

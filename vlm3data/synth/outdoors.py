@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from vlm3data.sources._synthetic import props
-from vlm3data.sources._synthetic.materials import SLAB_M, STOREY_M
-from vlm3data.sources._synthetic.world import Builder, Plane, Stand, Surface, World, beside
+from vlm3data.synth import props
+from vlm3data.synth.materials import SLAB_M, STOREY_M
+from vlm3data.synth.world import Builder, Plane, Stand, Surface, World, beside
 
 LANE_M = 3.5
 KERB_M = 0.14

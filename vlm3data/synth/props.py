@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from vlm3data.sources._synthetic.materials import CAR_M, DOOR_M, WINDOW_M
-from vlm3data.sources._synthetic.world import Builder, Colour, Light, Surface, beside
+from vlm3data.synth.materials import CAR_M, DOOR_M, WINDOW_M
+from vlm3data.synth.world import Builder, Colour, Light, Surface, beside
 
 Prop = Callable[[Builder, np.random.Generator, float, float, float, float], None]
 """Adds itself at x, y, z with a yaw in radians."""

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from vlm3data.sources._synthetic.patterns import Paint, grouted, inside, laid, metres, plain, speckle
+from vlm3data.synth.patterns import Paint, grouted, inside, laid, metres, plain, speckle
 
 Size = tuple[float, float]
 Painter = Callable[[np.random.Generator, int, Size], Paint]

@@ -1,0 +1,1 @@
+"""One file a file format, read and written: what a source and the layout that imitates it share."""

@@ -1,1 +1,0 @@
-"""The worlds, renderer and cameras behind the source `synthetic`."""
