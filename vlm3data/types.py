@@ -24,8 +24,8 @@ from vlm3data.errors import Drop, UserError
 
 __all__ = [
     "Answered", "Box3D", "BoxQuestion", "Camera", "DepthKind", "DepthPoints", "Distortion", "DistortionModel", "Drop",
-    "Float32Array", "Float64Array", "Frame", "Int64Array", "Question", "Sample", "SceneRef", "SourceFacts", "UInt8Array",
-    "UserError", "View",
+    "Float32Array", "Float64Array", "Frame", "Int64Array", "Question", "Sample", "SceneRef", "SourceFacts",
+    "UInt8Array", "UserError", "View",
 ]  # fmt: skip
 
 UInt8Array = npt.NDArray[np.uint8]
