@@ -39,23 +39,25 @@ def refuse_other_builds(manifests: Mapping[str, dict[str, Any]], digests: Mappin
 
 def total_of(manifests: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """Return the sums of what the shards dropped, cut and kept."""
-    drops, kept, cut, dropped = Counter[str](), 0, Counter[str](), Counter[str]()
+    drops, cuts, kept, cut, dropped = Counter[str](), Counter[str](), 0, Counter[str](), Counter[str]()
     for manifest in manifests:
         drops.update(manifest["drops"])
+        cuts.update(manifest["cuts"])
         kept += manifest["labels"]["kept"]
         cut.update(manifest["labels"]["cut"])
         dropped.update(manifest["labels"]["dropped"])
     return {
         "drops": dict(sorted(drops.items())),
+        "cuts": dict(sorted(cuts.items())),
         "labels": {"kept": kept, "cut": dict(sorted(cut.items())), "dropped": dict(sorted(dropped.items()))},
     }
 
 
 def reasons(total: dict[str, Any]) -> str:
-    """Return the reasons for drops with their counts, for a message."""
-    counts = total["drops"] | total["labels"]["dropped"]
+    """Return the reasons for what was left out with their counts, for a message."""
+    counts = total["drops"] | total["cuts"] | total["labels"]["dropped"]
     return ", ".join(f"{reason} {count}" for reason, count in counts.items())
 
 
 def _candidates(manifest: dict[str, Any]) -> int:
-    return manifest["samples"] + sum(manifest["drops"].values())
+    return manifest["samples"] + sum(manifest["drops"].values()) + sum(manifest["cuts"].values())

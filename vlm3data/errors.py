@@ -12,3 +12,10 @@ class Drop(Exception):
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason = reason
         self.detail = detail
+
+
+class Cut(Drop):
+    """A drop that is nobody's fault: the frame is sound, but holds nothing to ask about, or no other frame overlaps it.
+
+    Counted by reason like any drop, but not against `max_drop_rate`.
+    """

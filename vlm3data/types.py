@@ -20,11 +20,11 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from vlm3data.errors import Drop, UserError
+from vlm3data.errors import Cut, Drop, UserError
 
 __all__ = [
-    "Answered", "Box3D", "BoxQuestion", "Camera", "DepthKind", "DepthPoints", "Distortion", "DistortionModel", "Drop",
-    "Float32Array", "Float64Array", "Frame", "Int64Array", "Question", "Sample", "SceneRef", "SourceFacts",
+    "Answered", "Box3D", "BoxQuestion", "Camera", "Cut", "DepthKind", "DepthPoints", "Distortion", "DistortionModel",
+    "Drop", "Float32Array", "Float64Array", "Frame", "Int64Array", "Question", "Sample", "SceneRef", "SourceFacts",
     "UInt8Array", "UserError", "View",
 ]  # fmt: skip
 

@@ -32,6 +32,7 @@ def print_build(dataset: Mapping[str, Any], out: str) -> None:
         ("labels cut", _counts(labels["cut"])),
         ("labels dropped", _counts(labels["dropped"])),
         ("samples dropped", _counts(drops)),
+        ("samples cut", _counts(dataset["cuts"])),
         ("focal length", f"{dataset['config']['focal_px']:g} px"),
     ]
     for row in rows:

@@ -26,6 +26,8 @@ class ShardTally:
 
     drops: Counter[str] = field(default_factory=Counter)
     """Samples dropped, by reason."""
+    cuts: Counter[str] = field(default_factory=Counter)
+    """Sound samples that there was nothing to ask about, by reason."""
     label_drops: Counter[str] = field(default_factory=Counter)
     """Labels dropped because they are wrong (NaN, outside the image, ...), by reason."""
     label_cuts: Counter[str] = field(default_factory=Counter)
@@ -61,6 +63,7 @@ def write_shard(
         "bytes": tar.bytes,
         "samples": len(members),
         "drops": dict(sorted(tally.drops.items())),
+        "cuts": dict(sorted(tally.cuts.items())),
         "labels": {
             "kept": tally.labels["kept"],
             "cut": dict(sorted(tally.label_cuts.items())),
