@@ -75,8 +75,9 @@ def test_a_frame_is_in_our_conventions(name, tmp_path):
             assert known.min() >= facts.depth_range_m[0]
             assert known.max() <= facts.depth_range_m[1]
         if frame.points is not None:
-            assert frame.points.pixel_px.shape == (len(frame.points.depth_m), 2)
-            assert frame.points.pixel_px.dtype == np.int64
+            points = frame.points()
+            assert points.pixel_px.shape == (len(points.depth_m), 2)
+            assert points.pixel_px.dtype == np.int64
         if frame.world_from_cam is not None:
             rotation = frame.world_from_cam[:3, :3]
             np.testing.assert_allclose(rotation @ rotation.T, np.eye(3), atol=1e-9)

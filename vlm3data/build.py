@@ -214,7 +214,7 @@ def unify(frame: Frame, config: BuildConfig, facts: SourceFacts, tally: ShardTal
     image, camera, scale, crop_xy_px = unify_image(
         pixels, source_camera, config.focal_px, config.focal_mode, config.align
     )
-    points = frame.points
+    points = frame.points() if frame.points is not None else None
     if points is None and frame.depth_m is not None:
         depth_m = frame.depth_m()
         if depth_m.shape != (source_camera.height_px, source_camera.width_px):
@@ -238,7 +238,7 @@ def unify(frame: Frame, config: BuildConfig, facts: SourceFacts, tally: ShardTal
         align=config.align,
         points=points,
         world_from_cam=frame.world_from_cam,
-        boxes=frame.boxes,
+        boxes=frame.boxes() if frame.boxes is not None else (),
         box_questions=frame.box_questions,
     )
 

@@ -117,7 +117,8 @@ class SceneRef:
 class Frame:
     """One image with whatever geometry its source knows; None means unknown.
 
-    `image` and `depth_m` are read only when called, because a scene may hold thousands of frames.
+    What lies in files of its own is read only when called, because a scene may hold thousands of frames; each of the
+    calls may raise `Drop`.
     """
 
     key: str
@@ -125,14 +126,16 @@ class Frame:
     image: Callable[[], bytes | UInt8Array]
     """The encoded file, or (h, w, 3) RGB."""
     camera: Camera | None = None
-    points: DepthPoints | None = None
+    points: Callable[[], DepthPoints] | None = None
+    """Sparse depth labels in the pixels of `camera`."""
     depth_m: Callable[[], Float32Array] | None = None
     """(h, w) of `depth_camera`; NaN where unknown."""
     depth_camera: Camera | None = None
     """Where the depth map is not of the image's size: its own intrinsics. It shares the image's centre and axes, and
     has no distortion; a source whose depth camera stands elsewhere registers the two by itself."""
     world_from_cam: Float64Array | None = None
-    boxes: tuple[Box3D, ...] = ()
+    boxes: Callable[[], tuple[Box3D, ...]] | None = None
+    """The objects in view."""
     box_questions: tuple[BoxQuestion, ...] = ()
 
 

@@ -93,13 +93,14 @@ class JsonlSource:
             return _unusable(key, Drop("bad_record", f"{key}: pixel_coords and depth differ in length"))
         pixels = np.floor(np.asarray(record.pixel_coords, np.float64).reshape(-1, 2))
         depth_m = np.array([math.nan if value is None else value for value in record.depth], np.float64)
+        points = DepthPoints(np.clip(np.nan_to_num(pixels, nan=-1), -1, 2**31).astype(np.int64), depth_m)
         stem = posixpath.splitext(record.image)[0]
         return Frame(
             key=key,
             scene=stem,
             image=partial(self._read, posixpath.dirname(file), record.image),
             camera=camera,
-            points=DepthPoints(np.clip(np.nan_to_num(pixels, nan=-1), -1, 2**31).astype(np.int64), depth_m),
+            points=lambda: points,
         )
 
     def _camera(self, intrinsics: list[float]) -> Camera:

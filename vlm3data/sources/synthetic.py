@@ -143,7 +143,7 @@ class SyntheticSource:
                 camera=camera,
                 depth_m=lambda look=look: look.depth_m,
                 world_from_cam=look.world_from_cam,
-                boxes=_boxes(packed, look),
+                boxes=lambda look=look: _boxes(packed, look),
             )
 
     def world(self, scene: SceneRef) -> World:

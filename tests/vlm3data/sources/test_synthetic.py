@@ -133,7 +133,7 @@ def test_boxes_hold_the_pixels_of_their_objects() -> None:
             v, u = (part.ravel() for part in np.mgrid[: camera.height_px, : camera.width_px])
             depth = depth_m[v, u].astype(np.float64)
             points = (rays(camera, u, v) * depth[:, None]) @ pose[:3, :3].T + pose[:3, 3]
-            for box in frame.boxes:
+            for box in frame.boxes():
                 assert tuple(box.world_from_box[:3, 3]) in things
                 local = (points - box.world_from_box[:3, 3]) @ box.world_from_box[:3, :3]
                 within = (np.abs(local) <= np.array(box.size_m) / 2 + 0.01).all(1)
@@ -153,7 +153,7 @@ def test_visibility_is_the_share_that_nothing_hides() -> None:
         camera, depth, pose = geometry(frames[0])
         v, u = (part.ravel() for part in np.mgrid[: camera.height_px, : camera.width_px])
         in_world = rays(camera, u, v) @ pose[:3, :3].T
-        for box in frames[0].boxes[:4]:
+        for box in frames[0].boxes()[:4]:
             thing = [t.centre_m for t in world.things].index(tuple(box.world_from_box[:3, 3]))
             parts = {
                 kind: tuple(part for part in getattr(world, kind) if part.thing == thing)
@@ -178,7 +178,7 @@ def test_a_scene_depends_on_seed_split_and_number_alone() -> None:
     in_order = {scene.scene: list(again.frames(scene)) for scene in scenes[:6]}
     for scene in reversed(scenes[:6]):
         for a, b in zip(first.frames(scene), in_order[scene.scene], strict=True):
-            assert (a.camera, a.key, len(a.boxes)) == (b.camera, b.key, len(b.boxes))
+            assert (a.camera, a.key, len(a.boxes())) == (b.camera, b.key, len(b.boxes()))
             np.testing.assert_array_equal(a.image(), b.image())
             for one, two in zip(geometry(a)[1:], geometry(b)[1:], strict=True):
                 np.testing.assert_array_equal(one, two)
