@@ -62,7 +62,11 @@ def _rays_of_a_turn() -> Float64Array:
     azimuth = np.pi - 2 * np.pi * np.arange(NUM_COLUMNS)[:, None] / NUM_COLUMNS
     elevation = np.deg2rad(np.linspace(*ELEVATION_DEG, NUM_RINGS))
     level = np.cos(elevation)
-    rays = [np.cos(azimuth) * level, np.sin(azimuth) * level, np.broadcast_to(np.sin(elevation), (NUM_COLUMNS, NUM_RINGS))]
+    rays = [
+        np.cos(azimuth) * level,
+        np.sin(azimuth) * level,
+        np.broadcast_to(np.sin(elevation), (NUM_COLUMNS, NUM_RINGS)),
+    ]
     return np.stack(rays, 2).reshape(-1, 3)
 
 
@@ -129,9 +133,7 @@ def _cast_some(
             keep(rays, top, first + 6 * num_blocks + post)
 
 
-def _near(
-    spheres: tuple[Float64Array, Float64Array], origin: Float64Array, way: Float64Array
-) -> npt.NDArray[np.bool_]:
+def _near(spheres: tuple[Float64Array, Float64Array], origin: Float64Array, way: Float64Array) -> npt.NDArray[np.bool_]:
     """Return (parts, rays): whether the ray's line comes near the part, and the part is not all behind."""
     middle, radius = spheres
     unit = way / np.sqrt((way * way).sum(1))[:, None]
@@ -164,9 +166,7 @@ def _first_root(way: Float64Array, to_middle: Float64Array, radius: float) -> Fl
     return np.where(under > 0, (half - np.sqrt(np.maximum(under, 0.0))) / square, np.inf)
 
 
-def _post(
-    packed: PackedWorld, post: int, start: Float64Array, way: Float64Array
-) -> tuple[Float64Array, Float64Array]:
+def _post(packed: PackedWorld, post: int, start: Float64Array, way: Float64Array) -> tuple[Float64Array, Float64Array]:
     """Return where rays meet the side of a post, and its top from above."""
     index = len(packed.world.balls) + post
     radius, height = packed.round_radius_m[index], packed.world.posts[post].height_m
