@@ -12,21 +12,21 @@ from typing import Annotated, Any, Literal
 import orjson
 from pydantic import Field
 
-from vlm3data import labels, registry, shards
+from vlm3data import registry, shards
 from vlm3data.budget import check_budget, reasons, refuse_other_builds, total_of
 from vlm3data.config import Config
 from vlm3data.contracts import Source, Task
-from vlm3data.geometry import unify_focal
-from vlm3data.geometry.warp import unify_image
-from vlm3data.images import decode_rgb, encode_jpeg
+from vlm3data.images import encode_jpeg
 from vlm3data.keys import key_for_frame
+from vlm3data.pairs import ScenePairs
 from vlm3data.randomness import rng_for
 from vlm3data.records import question_record, view_record
 from vlm3data.shards import ShardTally
 from vlm3data.storage import absolute, open_store
-from vlm3data.types import DepthKind, Drop, Frame, Question, Sample, SceneRef, SourceFacts, UserError, View
+from vlm3data.types import Cut, DepthKind, Drop, Frame, Question, Sample, SceneRef, SourceFacts, UserError, View
+from vlm3data.views import pair_view, single_view
 
-FORMAT = 1
+FORMAT = 2
 """Raised when the same config begins to give other bytes, so that old shards are not continued."""
 
 
@@ -48,6 +48,8 @@ class BuildConfig(Config):
     published: bool = False
     """Move pixels by the released int(u * s) rather than to the pixel that holds their centre."""
     seed: int = 0
+    pairs: Annotated[int, Field(gt=0, le=16)] = 1
+    """Pairs of views that each frame begins, where a task asks about two."""
     limit: Annotated[int, Field(gt=0)] | None = None
     shard_size: Annotated[int, Field(gt=0)] = 1000
     jpeg_quality: Annotated[int, Field(ge=1, le=100)] = 95
@@ -61,7 +63,7 @@ class ShardJob:
     name: str
     config: BuildConfig
     parts: tuple[tuple[SceneRef, int, int], ...]
-    """Scenes, each with its first frame to take and how many."""
+    """Scenes, each with its first candidate to take and how many."""
     digest: str
     """Of the config and these parts: a manifest with another one belongs to another build."""
 
@@ -123,7 +125,7 @@ def samples(config: BuildConfig) -> Iterator[Sample]:
 
 
 def plan(config: BuildConfig) -> list[ShardJob]:
-    """Return the jobs of a build: the scenes' frames in the source's order, `shard_size` candidates each."""
+    """Return the jobs of a build: the scenes' candidates in the source's order, `shard_size` of them each."""
     _open_source.cache_clear()  # a plan looks at the dataset as it is now
     source, tasks = open_source(config), open_tasks(config)
     if config.split is not None and config.split not in source.facts.splits:
@@ -134,15 +136,17 @@ def plan(config: BuildConfig) -> list[ShardJob]:
     digest = _digest(_about_config(config, tasks))
     groups: list[list[tuple[SceneRef, int, int]]] = []
     left, room = config.limit, 0
+    per_frame = _candidates_per_frame(config, tasks)
     for scene in source.scenes(config.split):
-        frames = scene.num_frames if left is None else min(scene.num_frames, left)
-        left = None if left is None else left - frames
+        candidates = scene.num_frames * per_frame
+        candidates = candidates if left is None else min(candidates, left)
+        left = None if left is None else left - candidates
         first = 0
-        while first < frames:
+        while first < candidates:
             if not room:
                 groups.append([])
                 room = config.shard_size
-            count = min(room, frames - first)
+            count = min(room, candidates - first)
             groups[-1].append((scene, first, count))
             first, room = first + count, room - count
         if left == 0:
@@ -184,17 +188,15 @@ def _samples_of(job: ShardJob, tally: ShardTally) -> Iterator[Sample]:
     digest = _digest(_about_config(config, tasks))
     for scene, first, count in job.parts:
         missing = count
-        for frame in islice(source.frames(scene), first, first + count):
+        for key, views, asking in _candidates(source, scene, first, count, config, tasks, tally):
             missing -= 1
             try:
-                # No name for the view: its pixels are then freed before the next image needs the same memory.
-                sample = ask(
-                    unify(frame, config, source.facts, tally), frame, scene, config, source.facts, tasks, digest
-                )
+                # No name for the views: their pixels are then freed before the next image needs the same memory.
+                sample = ask(views(), scene, config, source.facts, asking, digest)
             except Drop as drop:
-                tally.drops[drop.reason] += 1
+                (tally.cuts if isinstance(drop, Cut) else tally.drops)[drop.reason] += 1
             except Exception as error:
-                error.add_note(f"in {config.source}, scene {scene.scene}, frame {frame.key}")
+                error.add_note(f"in {config.source}, scene {scene.scene}, frame {key}")
                 raise
             else:
                 yield sample
@@ -202,81 +204,84 @@ def _samples_of(job: ShardJob, tally: ShardTally) -> Iterator[Sample]:
             tally.drops["frame_missing"] += missing
 
 
-def unify(frame: Frame, config: BuildConfig, facts: SourceFacts, tally: ShardTally) -> View:
-    """Return the frame as the model will see it: one focal length, aligned, sound labels moved along."""
-    if frame.camera is None:
-        frame.image()  # a frame that could not be read says here what is wrong with it
-        raise Drop("no_intrinsics")
-    source_camera = frame.camera
-    pixels = frame.image()
-    if isinstance(pixels, bytes):
-        pixels = decode_rgb(pixels, (source_camera.width_px, source_camera.height_px))
-    image, camera, scale, crop_xy_px = unify_image(
-        pixels, source_camera, config.focal_px, config.focal_mode, config.align
-    )
-    points = frame.points() if frame.points is not None else None
-    if points is None and frame.depth_m is not None:
-        depth_m = frame.depth_m()
-        if depth_m.shape != (source_camera.height_px, source_camera.width_px):
-            raise Drop("depth_size_mismatch", f"depth {depth_m.shape}, image {pixels.shape}")
-        points = labels.sample_dense(depth_m, rng_for(config.seed, "labels", frame.key))
-    if points is not None:
-        points = labels.sound(points, source_camera, facts.depth_range_m, tally.label_drops)
-        points = labels.of_kind(points, source_camera, facts.depth_kind, config.label_depth)
-        unified = unify_focal(source_camera, config.focal_px, config.focal_mode)
-        points = labels.moved(
-            points, source_camera, unified, camera, scale, crop_xy_px, tally.label_cuts, published=config.published
-        )
-        tally.labels["kept"] += len(points.depth_m)
-    return View(
-        frame=frame.key,
-        image=image,
-        camera=camera,
-        source_camera=source_camera,
-        scale=scale,
-        crop_xy_px=crop_xy_px,
-        align=config.align,
-        points=points,
-        world_from_cam=frame.world_from_cam,
-        boxes=frame.boxes() if frame.boxes is not None else (),
-        box_questions=frame.box_questions,
-    )
+def _candidates(
+    source: Source,
+    scene: SceneRef,
+    first: int,
+    count: int,
+    config: BuildConfig,
+    tasks: Sequence[Task],
+    tally: ShardTally,
+) -> Iterator[tuple[str, Callable[[], Sequence[View]], Sequence[Task]]]:
+    """Yield the frame's key, its views and the tasks that ask about them, for the candidates first, first + 1, ...
+
+    Each frame stands for itself where a task asks about one view, and then begins `pairs` pairs where one asks
+    about two.
+    """
+    of_one, of_two = ([task for task in tasks if task.num_views == number] for number in (1, 2))
+    alone, per_frame = bool(of_one), _candidates_per_frame(config, tasks)
+    begin, end = first // per_frame, -(-(first + count) // per_frame)
+    frames = source.frames(scene)
+    pairs = None
+    if of_two:
+        frames = list(frames)
+        pairs = ScenePairs(scene.scene, frames, source.facts, config.seed, config.pairs)
+    for index, frame in enumerate(islice(frames, begin, end), begin):
+        for slot in range(per_frame):
+            if not first <= index * per_frame + slot < first + count:
+                continue
+            if slot < alone:
+                yield frame.key, partial(_one_view, frame, config, source.facts, tally), of_one
+            elif pairs:
+                yield frame.key, partial(_two_views, pairs, index, slot - alone, config, tally), of_two
+
+
+def _candidates_per_frame(config: BuildConfig, tasks: Sequence[Task]) -> int:
+    counts = {1: 1, 2: config.pairs}
+    return sum(counts[number] for number in {task.num_views for task in tasks})
+
+
+def _one_view(frame: Frame, config: BuildConfig, facts: SourceFacts, tally: ShardTally) -> list[View]:
+    return [single_view(frame, config, facts, tally)]
+
+
+def _two_views(pairs: ScenePairs, index: int, number: int, config: BuildConfig, tally: ShardTally) -> list[View]:
+    return [pair_view(frame, pairs.depth_m(frame), config, tally) for frame in pairs.pair(index, number)]
 
 
 def ask(
-    view: View,
-    frame: Frame,
+    views: Sequence[View],
     scene: SceneRef,
     config: BuildConfig,
     facts: SourceFacts,
     tasks: Sequence[Task],
     digest: str,
 ) -> Sample:
-    """Return the sample of one view: every task's questions, and the record that the shard's JSON holds."""
+    """Return the sample of these views: every task's questions, and the record that the shard's JSON holds."""
     questions: list[Question] = []
     drops: list[Drop] = []
+    frames = [view.frame for view in views]
     for task in tasks:
         try:
-            rng = rng_for(config.seed, "ask", task.name, frame.key)
-            questions += task.ask([view], facts, config.label_depth, rng)
+            rng = rng_for(config.seed, "ask", task.name, *frames)
+            questions += task.ask(views, facts, config.label_depth, rng)
         except Drop as drop:
             drops.append(drop)
     if not questions:
-        raise drops[0]
-    key = key_for_frame(frame.key)
+        raise next((drop for drop in drops if not isinstance(drop, Cut)), drops[0])
     record = {
-        "key": key,
+        "key": key_for_frame(*frames),
         "source": facts.name,
-        "scene": frame.scene,
-        "frames": [frame.key],
+        "scene": views[0].scene,
+        "frames": frames,
         "split": scene.split,
         "licence": facts.licence,
         "metric": facts.metric,
         "config": digest,
-        "views": [view_record(view)],
+        "views": [view_record(view) for view in views],
         "questions": [question_record(question) for question in questions],
     }
-    return Sample.of(record, (encode_jpeg(view.image, config.jpeg_quality),))
+    return Sample.of(record, tuple(encode_jpeg(view.image, config.jpeg_quality) for view in views))
 
 
 def _about_config(config: BuildConfig, tasks: Iterable[Task]) -> dict[str, Any]:

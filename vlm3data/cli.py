@@ -35,6 +35,7 @@ def build(
     align: Literal["crop", "pad", "none"] = "crop",
     label_depth: Literal["z", "euclidean"] = "z",
     published: Annotated[bool, Parameter(negative=())] = False,
+    pairs: int = 1,
     limit: int | None = None,
     shard_size: int = 1000,
     seed: int = 0,
@@ -75,6 +76,8 @@ def build(
         The kind of depth that labels are written in, whatever the source stores.
     published
         Move pixels by the released rule int(u * s).
+    pairs
+        Pairs of views that each frame begins, where a task asks about two.
     limit
         Build at most this many samples.
     shard_size
@@ -116,6 +119,7 @@ def build(
                 "align": align,
                 "label_depth": label_depth,
                 "published": published,
+                "pairs": pairs,
                 "limit": limit,
                 "shard_size": shard_size,
                 "seed": seed,

@@ -8,21 +8,56 @@ from typing import Any
 
 import numpy as np
 
-from vlm3data.geometry import convert_depth, move_pixels
-from vlm3data.types import Camera, DepthKind, DepthPoints, Float32Array
+from vlm3data.geometry import convert_depth, move_pixels, project, rays
+from vlm3data.types import Camera, DepthKind, DepthPoints, Float32Array, Int64Array
 
 CANDIDATES = 1024
 """How many pixels of a dense depth map are looked at: far more than are stored, far fewer than there are."""
+CELLS = 4
+DEPTH_BINS = 8
+"""`spread` has 4 x 4 x 8 strata; in photographs 40 to 70 of them are occupied, as many as labels are stored."""
 
 
-def sample_dense(depth_m: Float32Array, rng: np.random.Generator) -> DepthPoints:
-    """Return up to `CANDIDATES` pixels of a (h, w) depth map; NaN means unknown and is never chosen."""
+def sample_dense(depth_m: Float32Array, depth_camera: Camera, camera: Camera, rng: np.random.Generator) -> DepthPoints:
+    """Return up to `CANDIDATES` pixels of a (h, w) depth map; NaN means unknown and is never chosen.
+
+    The pixels are those of `camera`, the image's: where the depth map has a camera of its own, the ray through the
+    centre of a depth pixel says which pixel of the image sees the same point. Those outside the image are left out.
+    """
     known = np.flatnonzero(~np.isnan(depth_m))
     chosen = rng.choice(known, size=min(CANDIDATES, len(known)), replace=False, shuffle=False)
     v, u = np.divmod(np.sort(chosen), depth_m.shape[1])
     # the shortest decimal that is this float32: 2.7 in the labels, not 2.700000047683716
-    values = [float(str(value)) for value in depth_m[v, u]]
-    return DepthPoints(np.stack([u, v], axis=1), np.array(values, np.float64))
+    values = np.array([float(str(value)) for value in depth_m[v, u]], np.float64)
+    pixels = np.stack([u, v], axis=1)
+    if depth_camera == camera:
+        return DepthPoints(pixels, values)
+    seen_at = np.floor(project(camera, rays(depth_camera, pixels + 0.5)))
+    with np.errstate(invalid="ignore"):
+        inside = ((seen_at >= 0) & (seen_at < (camera.width_px, camera.height_px))).all(axis=1)
+    return DepthPoints(seen_at[inside].astype(np.int64), values[inside])
+
+
+def spread(points: DepthPoints, size_px: tuple[int, int], count: int, rng: np.random.Generator) -> Int64Array:
+    """Return the indices of `count` points (or all), in random order, spread over the image and over log-depth.
+
+    The image has `CELLS` x `CELLS` cells, the depths of this image `DEPTH_BINS` bins of equal width in log-depth.
+    Every occupied (cell, bin) gives one point before any gives a second: near ground, which most pixels show,
+    does not crowd out what is far or small.
+    """
+    if len(points.depth_m) <= count:
+        return rng.permutation(len(points.depth_m))
+    column, row = np.minimum(points.pixel_px * CELLS // size_px, CELLS - 1).T
+    logarithm = np.log(points.depth_m)
+    low, high = logarithm.min(), logarithm.max()
+    bin_ = np.minimum((logarithm - low) / max(high - low, 1e-9) * DEPTH_BINS, DEPTH_BINS - 1).astype(np.int64)
+    stratum = (bin_ * CELLS + row) * CELLS + column
+    order = rng.permutation(len(stratum))
+    by_stratum = order[np.argsort(stratum[order], kind="stable")]
+    first_of = np.searchsorted(stratum[by_stratum], stratum[by_stratum])
+    turn = np.empty(len(stratum), np.int64)
+    turn[by_stratum] = np.arange(len(stratum)) - first_of
+    return rng.permutation(order[np.argsort(turn[order], kind="stable")[:count]])
 
 
 def sound(

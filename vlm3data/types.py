@@ -148,6 +148,7 @@ class View:
     """
 
     frame: str
+    scene: str = ""
     image: UInt8Array
     camera: Camera
     source_camera: Camera

@@ -280,15 +280,16 @@ def test_the_label_budget_does_not_depend_on_the_size_of_a_shard(tmp_path):
 
 
 def test_a_depth_map_of_another_size_is_dropped(toy_root):
-    from vlm3data.build import open_source, unify
+    from vlm3data.build import open_source
     from vlm3data.shards import ShardTally
     from vlm3data.types import Drop
+    from vlm3data.views import single_view
 
     source = open_source(config(toy_root))
     frame = next(iter(source.frames(next(iter(source.scenes(None))))))
     half = replace(frame, points=None, depth_m=lambda: np.ones((HEIGHT // 2, WIDTH // 2), np.float32))
     with pytest.raises(Drop, match="depth_size_mismatch"):
-        unify(half, config(toy_root), source.facts, ShardTally())
+        single_view(half, config(toy_root), source.facts, ShardTally())
 
 
 def test_a_root_may_be_relative_and_lie_beside_us(tmp_path, toy_root, monkeypatch):

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vlm3data import labels
-from vlm3data.geometry import align_to_patches, focal_scale, unify_focal
+from vlm3data.geometry import align_to_patches, focal_scale, project, rays, unify_focal
 from vlm3data.types import Camera, DepthPoints
 
 
@@ -70,7 +71,8 @@ def test_labels_stay_on_the_image_and_every_one_is_accounted_for(width, height, 
 def test_dense_depth_is_sampled_where_it_is_known_and_keeps_its_value():
     depth_m = np.full((50, 60), np.nan, np.float32)
     depth_m[10:20, 30:40] = np.linspace(0.1, 7.7, 100, dtype=np.float32).reshape(10, 10)
-    sampled = labels.sample_dense(depth_m, np.random.default_rng(0))
+    camera = Camera(50.0, 50.0, 30.0, 25.0, 60, 50)
+    sampled = labels.sample_dense(depth_m, camera, camera, np.random.default_rng(0))
     assert len(sampled.depth_m) == 100
     u, v = sampled.pixel_px.T
     np.testing.assert_array_equal(depth_m[v, u], sampled.depth_m.astype(np.float32))
@@ -83,3 +85,52 @@ def test_depth_kinds_differ_by_the_ray_and_come_back():
     euclidean = labels.of_kind(z, camera, "z", "euclidean")
     assert euclidean.depth_m[0] == 2.0 * np.sqrt(1 + 0.495**2 + 0.005**2)
     np.testing.assert_allclose(labels.of_kind(euclidean, camera, "euclidean", "z").depth_m, z.depth_m)
+
+
+def test_a_depth_map_of_another_size_labels_the_pixels_that_see_the_same_point():
+    depth_camera = Camera(50.0, 49.0, 31.0, 26.0, 60, 50)
+    camera = Camera(120.0, 117.0, 70.0, 66.0, 140, 130)
+    v, u = np.indices((50, 60))
+    depth_m = (2.0 + 0.01 * u + 0.03 * v).astype(np.float32)
+    sampled = labels.sample_dense(depth_m, depth_camera, camera, np.random.default_rng(0))
+    assert len(sampled.depth_m) > 900
+    back = project(depth_camera, rays(camera, sampled.pixel_px + 0.5))
+    expected_m = 2.0 + 0.01 * (back[:, 0] - 0.5) + 0.03 * (back[:, 1] - 0.5)
+    # half a pixel of the image is 0.21 of the depth map's, along each axis
+    assert np.abs(sampled.depth_m - expected_m).max() < 0.21 * 0.04 + 1e-6
+    assert ((sampled.pixel_px >= 0) & (sampled.pixel_px < (140, 130))).all()
+
+
+def test_spread_labels_cover_the_image_and_every_order_of_depth():
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, (1248, 704), (4000, 2))
+    depth_m = np.where(
+        np.arange(4000) < 3900, rng.uniform(3, 4, 4000), np.exp(rng.uniform(np.log(4), np.log(80), 4000))
+    )
+    points_ = DepthPoints(pixels, depth_m)
+    chosen = labels.spread(points_, (1248, 704), 64, rng)
+    assert len(set(chosen.tolist())) == 64
+    far = (depth_m[chosen] > 4).mean()
+    assert far > 0.4, "one in forty is far, but they span most of the orders of depth"
+    cells = pixels[chosen] * 4 // (1248, 704)
+    assert len({(x, y) for x, y in cells.tolist()}) == 16
+    plain = rng.choice(4000, 64, replace=False)
+    assert (depth_m[plain] > 4).mean() < 0.15
+
+
+@pytest.mark.parametrize("count", [1, 10, 64, 1000])
+def test_spread_gives_as_many_as_there_are_each_once_and_in_no_order(count):
+    rng = np.random.default_rng(count)
+    points_ = DepthPoints(rng.integers(0, 100, (300, 2)), rng.uniform(1, 50, 300))
+    chosen = labels.spread(points_, (100, 100), count, rng)
+    assert len(set(chosen.tolist())) == len(chosen) == min(count, 300)
+    assert len(labels.spread(DepthPoints(points_.pixel_px[:0], points_.depth_m[:0]), (100, 100), count, rng)) == 0
+    again = labels.spread(points_, (100, 100), count, np.random.default_rng(count + 1))
+    assert count == 1 or chosen.tolist() != again.tolist()
+
+
+def test_points_of_one_depth_are_spread_over_the_image():
+    rng = np.random.default_rng(1)
+    pixels = np.concatenate([rng.integers(0, 25, (960, 2)), rng.integers(25, 100, (40, 2))])
+    chosen = labels.spread(DepthPoints(pixels, np.full(1000, 5.0)), (100, 100), 20, rng)
+    assert (pixels[chosen] >= 25).all(axis=1).sum() >= 9

@@ -12,6 +12,7 @@ from pydantic import Field
 from vlm3data.answers import parse_length_m
 from vlm3data.config import Config
 from vlm3data.geometry import to_grid
+from vlm3data.labels import spread
 from vlm3data.metrics import delta1, mean_of_each
 from vlm3data.types import Answered, Drop, Question, SourceFacts, UserError, View
 from vlm3data.wording import PACKS, Wording, WordingPack
@@ -54,7 +55,7 @@ class DepthTask:
     def ask(
         self, views: Sequence[View], facts: SourceFacts, depth_kind: str, rng: np.random.Generator
     ) -> list[Question]:
-        """Return up to `pixels` questions about one view.
+        """Return up to `pixels` questions about one view, spread over the image and over log-depth.
 
         Raises Drop: not_metric, no_depth.
         """
@@ -63,17 +64,16 @@ class DepthTask:
             raise Drop("not_metric")
         if view.points is None or not len(view.points.depth_m):
             raise Drop("no_depth")
-        count = min(self.options.pixels, len(view.points.depth_m))
-        chosen = rng.choice(len(view.points.depth_m), size=count, replace=False)
-        pixels, depths = view.points.pixel_px[chosen], view.points.depth_m[chosen]
         size = (view.camera.width_px, view.camera.height_px)
+        chosen = spread(view.points, size, self.options.pixels, rng)
+        pixels, depths = view.points.pixel_px[chosen], view.points.depth_m[chosen]
         grid_xy = to_grid(pixels, size, self.options.grid)
         wordings = self.pack.fitting(depth_kind=depth_kind)
         rows = zip(
             pixels.tolist(),
             grid_xy.tolist(),
             depths.tolist(),
-            rng.integers(len(wordings), size=count).tolist(),
+            rng.integers(len(wordings), size=len(chosen)).tolist(),
             strict=True,
         )
         return [self._question(wordings[number], pixel, xy, depth_m, depth_kind) for pixel, xy, depth_m, number in rows]

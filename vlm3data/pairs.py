@@ -1,0 +1,94 @@
+"""Which two frames of a scene are asked about together: partners by covisibility, chosen for each frame in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+
+from vlm3data.geometry.overlap import Lowres, choose_partner, covisible, lowres
+from vlm3data.randomness import rng_for
+from vlm3data.types import Cut, Drop, Float32Array, Frame, SourceFacts
+from vlm3data.views import z_depth
+
+
+class ScenePairs:
+    """The frames of one scene, and for each of them the partners that overlap it.
+
+    A frame that cannot be read is nobody's partner; as the first of a pair it raises its own `Drop`.
+    """
+
+    def __init__(self, scene: str, frames: Sequence[Frame], facts: SourceFacts, seed: int, per_frame: int) -> None:
+        self.scene, self.frames, self.facts = scene, frames, facts
+        self.seed, self.per_frame = seed, per_frame
+        self._latest: tuple[int, list[int]] = (-1, [])
+
+    def pair(self, anchor: int, number: int) -> tuple[Frame, Frame]:
+        """Return the pair `number` of those that the frame `anchor` begins, in the order to be shown.
+
+        Which of the two comes first is drawn at random; a pair that both its frames begin comes in both orders.
+        Raises Cut: no_pose, no_depth_map, no_overlap; and Drop where a file of the frame is bad.
+        """
+        partners = self._partners(anchor)
+        if number >= len(partners):
+            raise Cut("no_overlap", self.frames[anchor].key)
+        low, high = sorted((anchor, partners[number]))
+        first = bool(rng_for(self.seed, "order", self.scene, low, high).integers(2)) ^ (anchor == high)
+        one, other = self.frames[anchor], self.frames[partners[number]]
+        return (one, other) if first else (other, one)
+
+    def depth_m(self, frame: Frame) -> Float32Array | None:
+        """Return the full z-depth of one of the frames."""
+        return z_depth(frame, self.facts)
+
+    def _partners(self, anchor: int) -> list[int]:
+        if self._latest[0] != anchor:
+            self._latest = anchor, self._choose(anchor)
+        return self._latest[1]
+
+    def _choose(self, anchor: int) -> list[int]:
+        coarse = self._coarse[anchor]
+        if coarse is None:
+            raise self._why_not(self.frames[anchor])
+        others = [i for i, other in enumerate(self._coarse) if other is not None]
+        forward, backward = (np.zeros(len(self.frames), np.float32) for _ in range(2))
+        known = [other for other in self._coarse if other is not None]
+        forward[others], backward[others] = covisible(coarse, known, self.facts.depth_noise)
+        partners: list[int] = []
+        forward[anchor] = backward[anchor] = 0.0
+        rng = rng_for(self.seed, "partners", self.scene, anchor)
+        while len(partners) < self.per_frame:
+            partner = choose_partner(forward, backward, rng)
+            if partner is None:
+                break
+            partners.append(partner)
+            forward[partner] = backward[partner] = 0.0
+        return partners
+
+    @cached_property
+    def _coarse(self) -> list[Lowres | None]:
+        """Every frame's small depth map; None where a frame cannot be read or has no depth or pose."""
+        return [self._lowres(frame) for frame in self.frames]
+
+    def _lowres(self, frame: Frame) -> Lowres | None:
+        camera = frame.depth_camera or frame.camera
+        if frame.world_from_cam is None or camera is None:
+            return None
+        try:
+            depth_m = z_depth(frame, self.facts)
+        except Drop:
+            return None  # counted where this frame is itself the first of a pair
+        if depth_m is None or not np.isfinite(depth_m).any():
+            return None
+        return lowres(depth_m, camera, frame.world_from_cam)
+
+    def _why_not(self, frame: Frame) -> Drop:
+        """Return why a frame cannot begin a pair; what is wrong with its files is raised by reading them."""
+        if frame.camera is None:
+            frame.image()
+            return Drop("no_intrinsics")
+        if frame.world_from_cam is None:
+            return Cut("no_pose", frame.key)
+        z_depth(frame, self.facts)
+        return Cut("no_depth_map", frame.key)

@@ -1,0 +1,128 @@
+"""From a frame to the view that a model will see: one focal length, aligned, its labels moved along."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import Literal, Protocol
+
+import numpy as np
+
+from vlm3data import labels
+from vlm3data.geometry import convert_depth, unify_focal
+from vlm3data.geometry.warp import unify_image
+from vlm3data.images import decode_rgb
+from vlm3data.randomness import rng_for
+from vlm3data.shards import ShardTally
+from vlm3data.types import Camera, DepthKind, DepthPoints, Drop, Float32Array, Frame, SourceFacts, View
+
+
+class ViewConfig(Protocol):
+    """What of a build's config shapes a view."""
+
+    @property
+    def focal_px(self) -> float: ...
+    @property
+    def focal_mode(self) -> Literal["uniform", "square"]: ...
+    @property
+    def align(self) -> Literal["crop", "pad", "none"]: ...
+    @property
+    def label_depth(self) -> DepthKind: ...
+    @property
+    def published(self) -> bool: ...
+    @property
+    def seed(self) -> int: ...
+
+
+def single_view(frame: Frame, config: ViewConfig, facts: SourceFacts, tally: ShardTally) -> View:
+    """Return the frame unified, with its sound depth labels.
+
+    Raises Drop: no_intrinsics, depth_size_mismatch, and what the source raises where a file is bad.
+    """
+    camera = _camera_of(frame)
+    points = _labels_of(frame, camera, config, facts, tally.label_drops)
+    return _unified(frame, camera, config, points, tally)
+
+
+def pair_view(frame: Frame, depth_m: Float32Array | None, config: ViewConfig, tally: ShardTally) -> View:
+    """Return the frame unified, with its depth map (`z_depth`) beside it: what a question about two views needs."""
+    view = _unified(frame, _camera_of(frame), config, None, tally)
+    return view if depth_m is None else replace(view, depth_m=depth_m, depth_camera=frame.depth_camera or frame.camera)
+
+
+def z_depth(frame: Frame, facts: SourceFacts) -> Float32Array | None:
+    """Return the frame's depth map as z-depth, NaN where it is unknown or out of range; None where there is none."""
+    camera = frame.depth_camera or frame.camera
+    if frame.depth_m is None or camera is None:
+        return None
+    depth_m = _checked(frame.depth_m(), camera)
+    low_m, high_m = facts.depth_range_m
+    with np.errstate(invalid="ignore"):
+        depth_m = np.where((depth_m >= low_m) & (depth_m <= high_m), depth_m, np.float32(np.nan))
+    if facts.depth_kind == "z":
+        return depth_m
+    v, u = np.indices(depth_m.shape)
+    centres = np.stack([u, v], -1).reshape(-1, 2) + 0.5
+    z_m = convert_depth(depth_m.ravel(), camera, centres, facts.depth_kind, "z")
+    return z_m.reshape(depth_m.shape).astype(np.float32)
+
+
+def _unified(
+    frame: Frame, source_camera: Camera, config: ViewConfig, points: DepthPoints | None, tally: ShardTally
+) -> View:
+    pixels = frame.image()
+    if isinstance(pixels, bytes):
+        pixels = decode_rgb(pixels, (source_camera.width_px, source_camera.height_px))
+    image, camera, scale, crop_xy_px = unify_image(
+        pixels, source_camera, config.focal_px, config.focal_mode, config.align
+    )
+    if points is not None:
+        unified = unify_focal(source_camera, config.focal_px, config.focal_mode)
+        points = labels.moved(
+            points, source_camera, unified, camera, scale, crop_xy_px, tally.label_cuts, published=config.published
+        )
+        tally.labels["kept"] += len(points.depth_m)
+    return View(
+        frame=frame.key,
+        scene=frame.scene,
+        image=image,
+        camera=camera,
+        source_camera=source_camera,
+        scale=scale,
+        crop_xy_px=crop_xy_px,
+        align=config.align,
+        points=points,
+        world_from_cam=frame.world_from_cam,
+        boxes=frame.boxes() if frame.boxes is not None else (),
+        box_questions=frame.box_questions,
+    )
+
+
+def _labels_of(
+    frame: Frame, camera: Camera, config: ViewConfig, facts: SourceFacts, dropped: Counter[str]
+) -> DepthPoints | None:
+    """Return the frame's sound labels in the pixels of `camera`, of the kind that the build writes."""
+    if frame.points is not None:
+        points = frame.points()
+    elif frame.depth_m is not None:
+        depth_camera = frame.depth_camera or camera
+        depth_m = _checked(frame.depth_m(), depth_camera)
+        rng = rng_for(config.seed, "labels", frame.key)
+        points = labels.sample_dense(depth_m, depth_camera, camera, rng)
+    else:
+        return None
+    points = labels.sound(points, camera, facts.depth_range_m, dropped)
+    return labels.of_kind(points, camera, facts.depth_kind, config.label_depth)
+
+
+def _camera_of(frame: Frame) -> Camera:
+    if frame.camera is None:
+        frame.image()  # a frame that could not be read says here what is wrong with it
+        raise Drop("no_intrinsics")
+    return frame.camera
+
+
+def _checked(depth_m: Float32Array, camera: Camera) -> Float32Array:
+    if depth_m.shape != (camera.height_px, camera.width_px):
+        raise Drop("depth_size_mismatch", f"depth {depth_m.shape}, camera {camera.width_px}x{camera.height_px}")
+    return depth_m
