@@ -113,6 +113,7 @@ def _jsonl_root(root: Path, frames: list[bytes]) -> Path:
                 "intrinsics": [1266.417203046554, 1266.417203046554, 816.267, 491.507, 1600, 900],
                 "pixel_coords": pixels.tolist(),
                 "depth": rng.uniform(2, 80, LABELS).tolist(),
+                "depth_type": "z",
             }
         )
     (root / "frames_train.jsonl").write_text("\n".join(map(json.dumps, lines)))

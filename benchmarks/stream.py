@@ -96,6 +96,7 @@ def _prepare(directory: Path) -> tuple[Mixture, list[Path], str]:
                     "intrinsics": [1266.417203046554, 1266.417203046554, 816.267, 491.507, 1600, 900],
                     "pixel_coords": rng.integers(20, 880, (100, 2)).tolist(),
                     "depth": rng.uniform(2, 80, 100).tolist(),
+                    "depth_type": "z",
                 }
             )
             for i in range(count)

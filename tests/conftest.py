@@ -46,6 +46,7 @@ def jsonl_line(number: int, **changes: object) -> dict[str, object]:
         "intrinsics": [150.0 + number, 150.0 + number, 80.5, 60.25, WIDTH, HEIGHT],
         "pixel_coords": pixels.tolist(),
         "depth": np.round(rng.uniform(0.5, 20, 20), 3).tolist(),
+        "depth_type": "z_depth",
     }
     return record | changes
 

@@ -1,7 +1,8 @@
 """The JSON Lines form that DepthLM publishes its curated sets in, iBims-1 among them.
 
 One image a line: `{"image" (or "image_path"), "intrinsics": [fx, fy, cx, cy, W, H], "pixel_coords": [[x, y], ...],
-"depth": [m, ...]}`. Image paths are relative to the file's directory.
+"depth": [m, ...]}`, and where its owner has written it `"depth_type"` (or `"depth_kind"`): which kind of depth
+that is. Image paths are relative to the file's directory.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import math
 import posixpath
 from collections.abc import Iterator
 from functools import partial
+from itertools import islice
 from typing import Annotated, BinaryIO, Literal, cast
 
 import numpy as np
@@ -22,6 +24,11 @@ from vlm3data.types import Camera, DepthKind, DepthPoints, Drop, Frame, SceneRef
 
 LINES_PER_SCENE = 64
 SPLITS = ("train", "val", "test", "eval")
+KIND_WORDS: dict[str, DepthKind] = {"z": "z", "z_depth": "z", "euclidean": "euclidean", "euclid": "euclidean"}
+"""How lines name the kind of their depth; `z_depth` is DepthVLM-Bench's word."""
+PUBLISHED: dict[str, DepthKind] = {"ibims1_val.jsonl": "z"}
+"""Files whose lines do not say it, by their published names: DepthLM's iBims-1, whose labels are, to the last digit,
+the z-depth of the dataset's own maps. DepthLM's other sets are published as scripts, not as files."""
 
 
 class JsonlRecord(Config, extra="ignore"):
@@ -31,6 +38,7 @@ class JsonlRecord(Config, extra="ignore"):
     intrinsics: Annotated[list[float], Field(min_length=6, max_length=6)]
     pixel_coords: list[tuple[float, float]]
     depth: list[float | None]
+    depth_type: Annotated[str | None, Field(validation_alias=AliasChoices("depth_type", "depth_kind"))] = None
 
 
 class JsonlSource:
@@ -39,8 +47,8 @@ class JsonlSource:
     class Options(Config):
         """What a user may set for this source alone."""
 
-        depth_kind: DepthKind = "z"
-        """What the file's depths are. iBims-1's are z; several of DepthLM's other sets are euclidean."""
+        depth_kind: DepthKind | None = None
+        """What the depths are, z or euclidean; needed where the file does not record it."""
         half_pixel: Literal["add", "none"] = "none"
         """`add` where the intrinsics put integer coordinates on pixel centres (OpenCV calibrations)."""
 
@@ -48,11 +56,12 @@ class JsonlSource:
         self.options = options
         self._fs, path = open_store(root)
         self._files = self._find(path, root)
+        self._recorded: dict[str, DepthKind | None] = {file: self._kind_in(file) for file in self._files}
         self.facts = SourceFacts(
             name="jsonl",
             licence="as the owner of the images says",
             metric=True,
-            depth_kind=options.depth_kind,
+            depth_kind=self._kind(root),
             depth_range_m=(0.05, 1000.0),  # what two decimals can say, and what nobody labels beyond
             pixel_centre="half_pixel: " + options.half_pixel,
             splits=tuple(sorted({_split_of(file) for file in self._files})),
@@ -91,6 +100,10 @@ class JsonlSource:
             return _unusable(key, Drop("bad_intrinsics", f"{key}: {error}"))
         if len(record.pixel_coords) != len(record.depth):
             return _unusable(key, Drop("bad_record", f"{key}: pixel_coords and depth differ in length"))
+        if (record.depth_type or self._recorded[file]) and _kind_of(record.depth_type) != self.facts.depth_kind:
+            return _unusable(
+                key, Drop("depth_kind_differs", f"{key}: {record.depth_type}, not {self.facts.depth_kind}")
+            )
         pixels = np.floor(np.asarray(record.pixel_coords, np.float64).reshape(-1, 2))
         depth_m = np.array([math.nan if value is None else value for value in record.depth], np.float64)
         points = DepthPoints(np.clip(np.nan_to_num(pixels, nan=-1), -1, 2**31).astype(np.int64), depth_m)
@@ -122,6 +135,38 @@ class JsonlSource:
         except (OSError, ValueError) as error:  # no permission, a loop of links, a name that cannot be
             raise Drop("image_unreadable", f"{path}: {error}") from error
 
+    def _kind(self, root: str) -> DepthKind:
+        """Return the one kind that all files hold: what their lines say, else the option, else the published name."""
+        given, kinds = self.options.depth_kind, set[DepthKind]()
+        for file in self._files:
+            kind = self._recorded[file] or given or PUBLISHED.get(posixpath.basename(file))
+            if kind is None:
+                raise UserError(
+                    f"{file} does not say which depth it holds: pass --depth-kind z (along the optical axis) or "
+                    "--depth-kind euclidean (along the ray); they differ by up to 1.25 at 37 degrees off axis"
+                )
+            if given not in (None, kind):
+                raise UserError(f"--depth-kind {given}: the lines of {file} say {kind}")
+            kinds.add(kind)
+        if len(kinds) > 1:
+            raise UserError(f"--root {root}: its files hold depths of both kinds: build each file by itself")
+        return kinds.pop()
+
+    def _kind_in(self, file: str) -> DepthKind | None:
+        """Return the kind that the first of a file's lines to name one names; later ones must agree with it."""
+        with cast("BinaryIO", self._fs.open(file, "rb")) as lines:
+            for line in islice(lines, LINES_PER_SCENE):
+                try:
+                    record = JsonlRecord.model_validate_json(line)
+                except ValidationError:  # counted when its frame is read
+                    continue
+                if record.depth_type is None:
+                    continue
+                if kind := _kind_of(record.depth_type):
+                    return kind
+                raise UserError(f"{file}: depth_type {record.depth_type!r} is none of {', '.join(KIND_WORDS)}")
+        return None
+
     def _find(self, path: str, root: str) -> list[str]:
         if not root or not self._fs.exists(path):
             raise UserError(f"--root {root or '(missing)'}: there is no such file or directory")
@@ -145,6 +190,10 @@ class JsonlSource:
                 position += len(line)
         if count:
             yield first, offset, count, digest.hexdigest()
+
+
+def _kind_of(word: str | None) -> DepthKind | None:
+    return KIND_WORDS.get(word.lower()) if word else None
 
 
 def _split_of(file: str) -> str:

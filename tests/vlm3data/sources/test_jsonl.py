@@ -1,0 +1,107 @@
+"""The JSON Lines source: which kind of depth a file holds is recorded or said, never assumed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.conftest import jsonl_line, needs_realdata, write_jsonl
+from vlm3data.build import BuildConfig, build, samples
+from vlm3data.sources.jsonl import JsonlSource
+from vlm3data.types import Drop, UserError
+
+
+def opened(root: Path, **options: object) -> JsonlSource:
+    return JsonlSource(str(root), JsonlSource.Options.check(options, "test"), 0)
+
+
+def lines(count: int, **changes: object) -> list[object]:
+    return [jsonl_line(number, **changes) for number in range(count)]
+
+
+def unrecorded(count: int) -> list[object]:
+    return [{key: value for key, value in jsonl_line(i).items() if key != "depth_type"} for i in range(count)]
+
+
+def test_a_file_that_does_not_say_its_kind_is_refused_with_what_to_pass(tmp_path):
+    root = write_jsonl(tmp_path, unrecorded(2))
+    with pytest.raises(UserError, match=r"toy_train.jsonl does not say .* --depth-kind z .* --depth-kind euclidean"):
+        opened(root)
+    assert opened(root, depth_kind="euclidean").facts.depth_kind == "euclidean"
+
+
+@pytest.mark.parametrize("word", ["z", "z_depth", "euclidean", "Euclid"])
+@pytest.mark.parametrize("key", ["depth_type", "depth_kind"])
+def test_lines_may_say_it(tmp_path, key, word):
+    root = write_jsonl(tmp_path, [{**record, key: word} for record in unrecorded(2)])  # pyright: ignore
+    assert opened(root).facts.depth_kind == ("z" if word.startswith("z") else "euclidean")
+
+
+def test_the_same_numbers_of_another_kind_give_other_labels(tmp_path):
+    depths = {}
+    for kind in ("z", "euclidean"):
+        root = write_jsonl(tmp_path / kind, lines(1, depth_type=kind))
+        (sample,) = samples(BuildConfig(source="jsonl", root=str(root), focal_px=150))
+        depths[kind] = {tuple(q.truth["pixel_px"]): q.truth["depth_m"] for q in sample.questions}
+    ratios = [depths["z"][at] / depths["euclidean"][at] for at in depths["z"]]
+    assert min(ratios) >= 1
+    assert max(ratios) > 1.05
+
+
+def test_an_option_against_the_lines_is_a_mistake(tmp_path):
+    root = write_jsonl(tmp_path, lines(2))
+    with pytest.raises(UserError, match=r"--depth-kind euclidean: the lines of .* say z"):
+        opened(root, depth_kind="euclidean")
+
+
+def test_an_unknown_word_is_a_mistake(tmp_path):
+    with pytest.raises(UserError, match="depth_type 'radial' is none of z, z_depth, euclidean"):
+        opened(write_jsonl(tmp_path, lines(1, depth_type="radial")))
+
+
+@pytest.mark.parametrize("other", ["euclidean", "radial", None])
+def test_a_line_of_another_kind_than_its_file_is_dropped(tmp_path, other):
+    records = [jsonl_line(0), jsonl_line(1, depth_type=other), jsonl_line(2)]
+    config = BuildConfig(source="jsonl", root=str(write_jsonl(tmp_path / "r", records)), focal_px=150, max_drop_rate=1)
+    assert build(config, str(tmp_path / "out"), workers=1)["drops"] == {"depth_kind_differs": 1}
+
+
+def test_files_of_both_kinds_are_not_built_together(tmp_path):
+    write_jsonl(tmp_path, lines(1), "a_train.jsonl")
+    write_jsonl(tmp_path, lines(1, depth_type="euclidean"), "b_train.jsonl")
+    with pytest.raises(UserError, match="both kinds"):
+        opened(tmp_path)
+    assert opened(tmp_path / "b_train.jsonl").facts.depth_kind == "euclidean"
+
+
+def test_a_published_file_is_known_by_its_exact_name(tmp_path):
+    root = write_jsonl(tmp_path, unrecorded(1), "ibims1_val.jsonl")
+    assert opened(root).facts.depth_kind == "z"
+    (root / "ibims1_val.jsonl").rename(root / "my_ibims1_val.jsonl")
+    with pytest.raises(UserError, match="does not say"):
+        opened(root)
+
+
+def test_a_bad_line_raises_only_when_its_image_is_read(tmp_path):
+    source = opened(write_jsonl(tmp_path, [jsonl_line(0), "{"]))
+    (scene,) = source.scenes(None)
+    good, bad = source.frames(scene)
+    assert good.image()
+    with pytest.raises(Drop, match="bad_record"):
+        bad.image()
+
+
+def test_every_real_label_comes_out_as_it_was_published():
+    root = needs_realdata("ibims1")
+    source = opened(root)
+    frames = [frame for scene in source.scenes(None) for frame in source.frames(scene)]
+    records = [json.loads(line) for line in (root / "ibims1_val.jsonl").read_text().splitlines()]
+    assert source.facts.depth_kind == "z"
+    assert sum(len(record["depth"]) for record in records) == 3600
+    for frame, record in zip(frames, records, strict=True):
+        assert frame.points is not None
+        np.testing.assert_array_equal(frame.points().depth_m, record["depth"])
+        np.testing.assert_array_equal(frame.points().pixel_px, record["pixel_coords"])
