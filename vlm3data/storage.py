@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from pathlib import Path
 from typing import Any, cast
 
@@ -9,7 +10,7 @@ import fsspec
 from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
-from vlm3data.types import UserError
+from vlm3data.types import Drop, UserError
 
 
 def open_store(url: str) -> tuple[AbstractFileSystem, str]:
@@ -47,6 +48,23 @@ def read_whole(fs: AbstractFileSystem, path: str) -> bytes:
     if is_local(fs):  # fsspec's own way to a local file costs as much as reading it
         return Path(path).read_bytes()
     return cast("bytes", fs.cat_file(path))
+
+
+def read_below(fs: AbstractFileSystem, root: str, name: str, what: str) -> bytes:
+    """Return the bytes of the file that a dataset names `name`, relative to `root`; `what` says what it should be.
+
+    Raises Drop: path_leaves_root, <what>_missing, <what>_unreadable.
+    """
+    relative = posixpath.normpath(name)
+    if relative == ".." or relative.startswith(("/", "../")):
+        raise Drop("path_leaves_root", name)
+    path = posixpath.join(root, relative)
+    try:
+        return read_whole(fs, path)
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        raise Drop(f"{what}_missing", path) from error
+    except (OSError, ValueError) as error:  # no permission, a loop of links, a name that cannot be
+        raise Drop(f"{what}_unreadable", f"{path}: {error}") from error
 
 
 def write_whole(fs: AbstractFileSystem, path: str, data: bytes) -> None:
