@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from vlm3data.synth import props
@@ -12,7 +14,7 @@ LANE_M = 3.5
 KERB_M = 0.14
 SKY_M = 400.0
 ALONG_M = 75.0
-"""The street reaches this far both ways."""
+"""A street reaches this far both ways, unless told otherwise."""
 
 
 def _sky() -> Plane:
@@ -23,37 +25,45 @@ def _ground(material: str, y_origin: float = 0.0) -> Plane:
     return Plane((0.0, 0.0, 1.0), 0.0, Surface(material), (0.0, y_origin))
 
 
-def street(rng: np.random.Generator) -> World:
-    """A road along x with kerbs, houses of whole storeys and bays, cars, people, lamps and trees."""
+def street(
+    rng: np.random.Generator, along_m: float = ALONG_M, free: Sequence[tuple[float, float, float]] = ()
+) -> World:
+    """A road along x with kerbs, houses of whole storeys and bays, cars, people, lamps and trees.
+
+    It reaches `along_m` both ways, as full of things everywhere; nothing but crowns of trees stands on the discs
+    of ground (x, y, radius) in `free`, where they lie within half of that.
+    """
     b = Builder()
+    b.discs += free
+    longer = along_m / ALONG_M
     half_road = LANE_M * int(rng.integers(1, 3))
     walk = SLAB_M[0] * int(rng.integers(3, 11))
     b.planes += [_ground("asphalt"), _sky()]
     # The lane's texture runs across its x, so the road is a slab whose x lies across the street.
-    b.block(0.0, 0.0, -0.09, (2 * half_road, 2 * ALONG_M, 0.1), np.pi / 2, Surface("lane"))
+    b.block(0.0, 0.0, -0.09, (2 * half_road, 2 * along_m, 0.1), np.pi / 2, Surface("lane"))
     for side in (-1, 1):
         y = side * (half_road + walk / 2)
         b.block(
             0.0,
             y,
             0.0,
-            (2 * ALONG_M, walk, KERB_M),
+            (2 * along_m, walk, KERB_M),
             0.0,
             Surface("smooth", (0.72, 0.7, 0.68)),
             top=Surface("paving"),
         )
-        _houses(b, rng, side, half_road + walk)
+        _houses(b, rng, side, half_road + walk, along_m)
     if rng.random() < 0.6:
-        _closing_house(b, rng, half_road + walk)
-    for _ in range(int(rng.integers(4, 12))):
-        x, side = float(rng.uniform(-38, 38)), 1 if rng.random() < 0.5 else -1
+        _closing_house(b, rng, half_road + walk, along_m)
+    for _ in range(int(rng.integers(4, 12) * longer)):
+        x, side = longer * float(rng.uniform(-38, 38)), 1 if rng.random() < 0.5 else -1
         parked = rng.random() < 0.6
         y = side * (half_road - 1.1 if parked else half_road / 2)
         if b.claim_all([(x + dx, y, 1.0) for dx in (-1.4, 0.0, 1.4)]):
             yaw = (0.0 if side < 0 else np.pi) + float(rng.normal(0, 0.03))
             props.car(b, rng, x, y, 0.01, yaw)
-    for _ in range(int(rng.integers(8, 18))):
-        x, side = float(rng.uniform(-30, 30)), 1 if rng.random() < 0.5 else -1
+    for _ in range(int(rng.integers(8, 18) * longer)):
+        x, side = longer * float(rng.uniform(-30, 30)), 1 if rng.random() < 0.5 else -1
         y = side * float(half_road + rng.uniform(0.35, walk - 0.35))
         prop = _WALK[int(rng.integers(len(_WALK)))]
         if b.claim(x, y, 0.35):
@@ -68,10 +78,10 @@ _WALK: tuple[props.Prop, ...] = (
 )  # fmt: skip
 
 
-def _houses(b: Builder, rng: np.random.Generator, side: int, front: float) -> None:
+def _houses(b: Builder, rng: np.random.Generator, side: int, front: float, along_m: float) -> None:
     """Stand houses along one side, each a whole number of bays wide, most with a door between two bays."""
-    x = -ALONG_M
-    while x < ALONG_M:
+    x = -along_m
+    while x < along_m:
         bays, storeys = int(rng.integers(4, 10)), int(rng.integers(1, 6))
         width, height, depth = bays * STOREY_M, storeys * STOREY_M, 9.0
         setback = (0.0, 0.0, 0.5, 1.5)[int(rng.integers(4))]
@@ -84,10 +94,10 @@ def _houses(b: Builder, rng: np.random.Generator, side: int, front: float) -> No
         x += width + (float(rng.uniform(2, 8)) if rng.random() < 0.3 else 0.0)
 
 
-def _closing_house(b: Builder, rng: np.random.Generator, front: float) -> None:
+def _closing_house(b: Builder, rng: np.random.Generator, front: float, along_m: float) -> None:
     """Stand a house across the street."""
     bays = 2 * int(np.ceil(front / STOREY_M)) + 2
-    x = float((-1 if rng.random() < 0.5 else 1) * (ALONG_M * rng.uniform(0.5, 0.95) + 5))
+    x = float((-1 if rng.random() < 0.5 else 1) * (along_m * rng.uniform(0.5, 0.95) + 5))
     wall = Surface(props.pick(rng, ("brick_front", "plaster_front")), props.wash(rng))
     size = (10.0, bays * STOREY_M, STOREY_M * int(rng.integers(2, 6)))
     b.block(x, 0.0, 0.0, size, 0.0, wall, top=Surface("slabs"))
