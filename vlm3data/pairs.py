@@ -7,7 +7,7 @@ from functools import cached_property
 
 import numpy as np
 
-from vlm3data.geometry.overlap import Lowres, choose_partner, covisible, lowres
+from vlm3data.geometry.overlap import Covisibility, Lowres, choose_partner, lowres
 from vlm3data.randomness import rng_for
 from vlm3data.types import Cut, Drop, Float32Array, Frame, SourceFacts
 from vlm3data.views import z_depth
@@ -48,13 +48,11 @@ class ScenePairs:
         return self._latest[1]
 
     def _choose(self, anchor: int) -> list[int]:
-        coarse = self._coarse[anchor]
-        if coarse is None:
+        if self._coarse[anchor] is None:
             raise self._why_not(self.frames[anchor])
-        others = [i for i, other in enumerate(self._coarse) if other is not None]
         forward, backward = (np.zeros(len(self.frames), np.float32) for _ in range(2))
-        known = [other for other in self._coarse if other is not None]
-        forward[others], backward[others] = covisible(coarse, known, self.facts.depth_noise)
+        usable, covisibility = self._stacked
+        forward[usable], backward[usable] = covisibility.of(usable.index(anchor))
         partners: list[int] = []
         forward[anchor] = backward[anchor] = 0.0
         rng = rng_for(self.seed, "partners", self.scene, anchor)
@@ -65,6 +63,12 @@ class ScenePairs:
             partners.append(partner)
             forward[partner] = backward[partner] = 0.0
         return partners
+
+    @cached_property
+    def _stacked(self) -> tuple[list[int], Covisibility]:
+        """The numbers of the frames that can be compared, and those frames, ready for it."""
+        small = {number: coarse for number, coarse in enumerate(self._coarse) if coarse is not None}
+        return list(small), Covisibility(list(small.values()), self.facts.depth_noise)
 
     @cached_property
     def _coarse(self) -> list[Lowres | None]:

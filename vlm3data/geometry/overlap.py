@@ -142,31 +142,34 @@ class Covisibility:
 
         ahead = self._may_see(everyone, them_from_anchor, np.full(len(self), anchor))
         for some in _chunks(np.flatnonzero(ahead)):
-            pixel_from_anchor = (self.pixel_from_cam[some] @ them_from_anchor[some, :3]).astype(np.float32)
-            turned = pixel_from_anchor[:, :, :3].reshape(-1, 3) @ self.points_m[anchor]
-            forward[some] = self._seen(turned.reshape(len(some), 3, -1) + pixel_from_anchor[:, :, 3:], some)
+            pixel_from_anchor = _float32(self.pixel_from_cam[some] @ them_from_anchor[some, :3])
+            moved = (pixel_from_anchor[:, :, :3].reshape(-1, 3) @ self.points_m[anchor]).reshape(3, len(some), -1)
+            forward[some] = self._seen(moved, pixel_from_anchor[:, :, 3:], some)
 
         behind = self._may_see(np.full(len(self), anchor), anchor_from_them, everyone)
         for some in _chunks(np.flatnonzero(behind)):
-            pixel_from_them = (self.pixel_from_cam[anchor] @ anchor_from_them[some, :3]).astype(np.float32)
-            turned = pixel_from_them[:, :, :3] @ self.points_m[some]
-            backward[some] = self._seen(turned + pixel_from_them[:, :, 3:], np.full(len(some), anchor))
+            pixel_from_them = _float32(self.pixel_from_cam[anchor] @ anchor_from_them[some, :3])
+            moved = np.empty((3, len(some), POINTS), np.float32)
+            np.matmul(pixel_from_them[:, :, :3].swapaxes(0, 1), self.points_m[some], out=moved.swapaxes(0, 1))
+            backward[some] = self._seen(moved, pixel_from_them[:, :, 3:], np.full(len(some), anchor))
         with np.errstate(invalid="ignore"):
             return forward / np.float64(self.known[anchor]), backward / self.known
 
-    def _seen(self, moved: Float32Array, viewers: Int64Array) -> Int64Array:
-        """Return how many points each viewer sees; `moved` (m, 3, points) holds x·z, y·z in its pixels, and z."""
-        x, y, z = moved[:, 0], moved[:, 1], moved[:, 2]
-        width, height = (self.size_px[viewers, axis, None].astype(np.float32) for axis in (0, 1))
+    def _seen(self, moved: Float32Array, shift: Float32Array, viewers: Int64Array) -> Int64Array:
+        """Return how many points each viewer sees; `moved` + `shift` (3, m, points): x·z and y·z in its pixels, z."""
+        x, y, z = np.add(moved, shift, out=moved)
+        width, height = self.size_px[viewers].T
+        wide, high = width[:, None].astype(np.float32), height[:, None].astype(np.float32)
         # x >= 0 and x < width * z together say that z > 0.
-        number, point = np.nonzero((x >= 0) & (x < width * z) & (y >= 0) & (y < height * z))
-        depth_m = z[number, point]
-        column, row = ((axis[number, point] / depth_m).astype(np.int64) for axis in (x, y))
-        wide, high = self.size_px[viewers[number]].T
+        inside = (x >= 0) & (x < wide * z) & (y >= 0) & (y < high * z)
+        per_viewer = np.count_nonzero(inside, axis=1)
+        depth_m = z[inside]
         # The division may round up to the image's end.
-        cell = self.first[viewers[number]] + np.minimum(row, high - 1) * wide + np.minimum(column, wide - 1)
+        column = np.minimum((x[inside] / depth_m).astype(np.int64), np.repeat(width - 1, per_viewer))
+        row = np.minimum((y[inside] / depth_m).astype(np.int64), np.repeat(height - 1, per_viewer))
+        cell = np.repeat(self.first[viewers], per_viewer) + row * np.repeat(width, per_viewer) + column
         agrees = (self.low_m[cell] < depth_m) & (depth_m < self.high_m[cell])
-        return np.bincount(number[agrees], minlength=len(moved))
+        return np.bincount(np.repeat(np.arange(len(viewers)), per_viewer)[agrees], minlength=len(viewers))
 
     def _may_see(self, viewers: Int64Array, viewer_from_seen: Float64Array, seen: Int64Array) -> npt.NDArray[np.bool_]:
         """Tell, a pair, whether the sphere around one's points reaches into the other's field of view.
@@ -230,6 +233,11 @@ def choose_partner(
 def _matrix(camera: Camera) -> Float64Array:
     """Return K (3, 3), from camera axes to pixels."""
     return np.array([[camera.fx_px, 0, camera.cx_px], [0, camera.fy_px, camera.cy_px], [0, 0, 1.0]])
+
+
+def _float32(pixel_from_cam: Float64Array) -> Float32Array:
+    """Return (m, 3, 4) matrices as (3, m, 4): a row of the result is then one stretch of memory."""
+    return np.ascontiguousarray(pixel_from_cam.swapaxes(0, 1), np.float32)
 
 
 def _spheres(points_m: Float32Array) -> tuple[Float64Array, Float64Array]:
