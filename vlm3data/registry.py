@@ -16,6 +16,7 @@ from vlm3data.errors import UserError
 PLUGINS: dict[str, dict[str, str]] = {
     "source": {
         "jsonl": "vlm3data.sources.jsonl:JsonlSource",
+        "scannet": "vlm3data.sources.scannet:ScannetSource",
         "synthetic": "vlm3data.sources.synthetic:SyntheticSource",
     },
     "task": {

@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 import posixpath
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from fsspec import AbstractFileSystem
@@ -53,9 +53,15 @@ class SensRecording:
     def calibration(self) -> Calibration:
         """Return the header's matrices and sizes."""
         header = self._header
-        names = ("intrinsic_color", "intrinsic_depth", "extrinsic_color", "extrinsic_depth")
-        matrices = (getattr(header, name).astype(np.float64) for name in names)
-        return Calibration(*matrices, header.color_size_px, header.depth_size_px, header.depth_shift)
+        return Calibration(
+            intrinsic_color=header.intrinsic_color.astype(np.float64),
+            intrinsic_depth=header.intrinsic_depth.astype(np.float64),
+            extrinsic_color=header.extrinsic_color.astype(np.float64),
+            extrinsic_depth=header.extrinsic_depth.astype(np.float64),
+            color_size_px=header.color_size_px,
+            depth_size_px=header.depth_size_px,
+            depth_shift=header.depth_shift,
+        )
 
     def poses(self, numbers: Sequence[int]) -> list[Float64Array | Drop]:
         """Return world_from_cam (4, 4), as stored, or what is wrong with it, of each frame."""
@@ -91,25 +97,24 @@ class ExportedRecording:
     @cached_property
     def calibration(self) -> Calibration:
         """Read the matrices, and the sizes from the first images that can be read."""
-        color_size, depth_size = self._size_of(self._color, "colour"), self._size_of(self._depth, "depth")
-        if self._form == "cpp":
-            path = f"{self.path}/_info.txt"
-            values = parse_values(self._read_text(path), path)
-            names = ("ColorIntrinsic", "DepthIntrinsic", "ColorExtrinsic", "DepthExtrinsic")
-            keys = [f"m_calibration{name}" for name in names]
-            matrices = [parse_matrix(values.get(key, ""), f"{path}: {key}") for key in keys]
-            return Calibration(*matrices, color_size, depth_size, self._depth_shift(values, path))
-        matrices = [
-            self._matrix(f"intrinsic_{name}.txt") for name in ("color", "depth")
-        ] + [self._matrix(f"extrinsic_{name}.txt") for name in ("color", "depth")]  # fmt: skip
-        return Calibration(*matrices, color_size, depth_size, EXPORTED_DEPTH_SHIFT)
+        matrix, depth_shift = self._from_info() if self._form == "cpp" else (self._from_file, EXPORTED_DEPTH_SHIFT)
+        return Calibration(
+            intrinsic_color=matrix("color", "intrinsic"),
+            intrinsic_depth=matrix("depth", "intrinsic"),
+            extrinsic_color=matrix("color", "extrinsic"),
+            extrinsic_depth=matrix("depth", "extrinsic"),
+            color_size_px=self._size_of(self._color, "colour"),
+            depth_size_px=self._size_of(self._depth, "depth"),
+            depth_shift=depth_shift,
+        )
 
     def poses(self, numbers: Sequence[int]) -> list[Float64Array | Drop]:
         """Return world_from_cam (4, 4), as stored, or what is wrong with it, of each frame."""
         paths = [self._pose[number] for number in numbers if number in self._pose]
         # At once: over a network, a request a frame would take minutes.
-        texts = self._fs.cat(paths, on_error="return") if len(paths) > 1 else {p: self._fs.cat_file(p) for p in paths}
-        return [self._pose_of(self._pose.get(number), texts) for number in numbers]
+        texts = cast("Any", self._fs).cat_ranges(paths, None, None, on_error="return")
+        found = dict(zip(paths, texts, strict=True))
+        return [self._pose_of(self._pose.get(number), found) for number in numbers]
 
     def color(self, number: int) -> bytes:
         """Return the encoded image. Raises Drop: colour_missing."""
@@ -144,24 +149,26 @@ class ExportedRecording:
                 continue  # a damaged frame, which is dropped by name when it is built
         raise UserError(f"{self.path}: none of its first {what} images can be read")
 
-    def _matrix(self, name: str) -> Float64Array:
-        path = f"{self.path}/intrinsic/{name}"
+    def _from_file(self, camera: str, kind: str) -> Float64Array:
+        path = f"{self.path}/intrinsic/{kind}_{camera}.txt"
         return parse_matrix(self._read_text(path).decode("utf-8", "replace"), path)
+
+    def _from_info(self) -> tuple[Callable[[str, str], Float64Array], float]:
+        """Return what finds the matrices in `_info.txt`, and its depth shift."""
+        path = f"{self.path}/_info.txt"
+        values = parse_values(self._read_text(path), path)
+
+        def matrix(camera: str, kind: str) -> Float64Array:
+            key = f"m_calibration{camera.title()}{kind.title()}"
+            return parse_matrix(values.get(key, ""), f"{path}: {key}")
+
+        return matrix, _depth_shift(values, path)
 
     def _read_text(self, path: str) -> bytes:
         try:
             return read_whole(self._fs, path)
         except FileNotFoundError as error:
             raise UserError(f"{path}: there is no such file; the export is not complete") from error
-
-    def _depth_shift(self, values: dict[str, str], path: str) -> float:
-        try:
-            shift = float(values.get("m_depthShift", ""))
-        except ValueError as error:
-            raise UserError(f"{path}: m_depthShift: {error}") from error
-        if not 0 < shift < float("inf"):
-            raise UserError(f"{path}: m_depthShift is {shift}")
-        return shift
 
     def _pose_of(self, path: str | None, texts: dict[str, bytes | Exception]) -> Float64Array | Drop:
         text = texts.get(path) if path is not None else None
@@ -171,6 +178,16 @@ class ExportedRecording:
             return parse_matrix(text.decode("utf-8", "replace"), str(path))
         except UserError as error:
             return Drop("bad_pose", str(error))
+
+
+def _depth_shift(values: dict[str, str], path: str) -> float:
+    try:
+        shift = float(values.get("m_depthShift", ""))
+    except ValueError as error:
+        raise UserError(f"{path}: m_depthShift: {error}") from error
+    if not 0 < shift < float("inf"):
+        raise UserError(f"{path}: m_depthShift is {shift}")
+    return shift
 
 
 Recording = SensRecording | ExportedRecording
