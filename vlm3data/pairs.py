@@ -48,32 +48,35 @@ class ScenePairs:
         return self._latest[1]
 
     def _choose(self, anchor: int) -> list[int]:
-        if self._coarse[anchor] is None:
+        place = self._place.get(anchor)
+        if place is None:
             raise self._why_not(self.frames[anchor])
-        forward, backward = (np.zeros(len(self.frames), np.float32) for _ in range(2))
-        usable, covisibility = self._stacked
-        forward[usable], backward[usable] = covisibility.of(usable.index(anchor))
+        forward, backward = self._covisibility.of(place)
+        numbers = list(self._place)
         partners: list[int] = []
-        forward[anchor] = backward[anchor] = 0.0
         rng = rng_for(self.seed, "partners", self.scene, anchor)
         while len(partners) < self.per_frame:
-            partner = choose_partner(forward, backward, rng)
+            partner = choose_partner(forward, backward, rng, itself=place)
             if partner is None:
                 break
-            partners.append(partner)
+            partners.append(numbers[partner])
             forward[partner] = backward[partner] = 0.0
         return partners
 
     @cached_property
-    def _stacked(self) -> tuple[list[int], Covisibility]:
-        """The numbers of the frames that can be compared, and those frames, ready for it."""
-        small = {number: coarse for number, coarse in enumerate(self._coarse) if coarse is not None}
-        return list(small), Covisibility(list(small.values()), self.facts.depth_noise)
+    def _coarse(self) -> dict[int, Lowres]:
+        """The small depth map of every frame that has one and can be read."""
+        made = ((number, self._lowres(frame)) for number, frame in enumerate(self.frames))
+        return {number: coarse for number, coarse in made if coarse is not None}
 
     @cached_property
-    def _coarse(self) -> list[Lowres | None]:
-        """Every frame's small depth map; None where a frame cannot be read or has no depth or pose."""
-        return [self._lowres(frame) for frame in self.frames]
+    def _place(self) -> dict[int, int]:
+        """Where a frame stands among those that can be paired."""
+        return {number: place for place, number in enumerate(self._coarse)}
+
+    @cached_property
+    def _covisibility(self) -> Covisibility:
+        return Covisibility(list(self._coarse.values()), self.facts.depth_noise)
 
     def _lowres(self, frame: Frame) -> Lowres | None:
         camera = frame.depth_camera or frame.camera
