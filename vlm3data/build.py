@@ -15,7 +15,7 @@ from pydantic import Field
 from vlm3data import registry, shards
 from vlm3data.budget import check_budget, reasons, refuse_other_builds, total_of
 from vlm3data.config import Config
-from vlm3data.contracts import Source, Task
+from vlm3data.contracts import KnowsOverlap, Source, Task
 from vlm3data.images import encode_jpeg
 from vlm3data.keys import key_for_frame
 from vlm3data.pairs import ScenePairs
@@ -225,7 +225,8 @@ def _candidates(
     pairs = None
     if of_two:
         frames = list(frames)
-        pairs = ScenePairs(scene.scene, frames, source.facts, config.seed, config.pairs)
+        overlap = partial(source.overlap, scene) if isinstance(source, KnowsOverlap) else None
+        pairs = ScenePairs(scene.scene, frames, source.facts, overlap, config.seed, config.pairs)
     for index, frame in enumerate(islice(frames, begin, end), begin):
         for slot in range(per_frame):
             if not first <= index * per_frame + slot < first + count:

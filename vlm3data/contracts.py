@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
 from vlm3data.config import Config
-from vlm3data.types import Answered, Frame, Question, SceneRef, SourceFacts, View
+from vlm3data.types import Answered, Float32Array, Frame, Question, SceneRef, SourceFacts, View
 
 
 class Source(Protocol):
@@ -29,6 +29,18 @@ class Source(Protocol):
 
         A frame that cannot be read raises `Drop` from its `image` or `depth_m`, not from here, so that
         one bad frame costs one frame.
+        """
+        ...
+
+
+@runtime_checkable
+class KnowsOverlap(Protocol):
+    """A source that knows which frames see the same: nothing then needs to be computed from depth and pose."""
+
+    def overlap(self, scene: SceneRef) -> Float32Array:
+        """Return (n, n) for the n frames of a scene: the share of the row's frame that the column's frame shows.
+
+        NaN where that is unknown or a frame is unusable.
         """
         ...
 
@@ -88,4 +100,4 @@ class Layout(Protocol):
         ...
 
 
-__all__ = ["Config", "Layout", "Source", "Task"]
+__all__ = ["Config", "KnowsOverlap", "Layout", "Source", "Task"]

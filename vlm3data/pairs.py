@@ -1,15 +1,15 @@
-"""Which two frames of a scene are asked about together: partners by covisibility, chosen for each frame in turn."""
+"""Which two frames of a scene are asked about together: partners by overlap, chosen for each frame in turn."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import numpy as np
 
 from vlm3data.geometry.overlap import Covisibility, Lowres, choose_partner, lowres
 from vlm3data.randomness import rng_for
-from vlm3data.types import Cut, Drop, Float32Array, Frame, SourceFacts
+from vlm3data.types import Cut, Drop, Float32Array, Float64Array, Frame, SourceFacts
 from vlm3data.views import z_depth
 
 
@@ -19,8 +19,17 @@ class ScenePairs:
     A frame that cannot be read is nobody's partner; as the first of a pair it raises its own `Drop`.
     """
 
-    def __init__(self, scene: str, frames: Sequence[Frame], facts: SourceFacts, seed: int, per_frame: int) -> None:
-        self.scene, self.frames, self.facts = scene, frames, facts
+    def __init__(
+        self,
+        scene: str,
+        frames: Sequence[Frame],
+        facts: SourceFacts,
+        overlap: Callable[[], Float32Array] | None,
+        seed: int,
+        per_frame: int,
+    ) -> None:
+        """Take the frames; `overlap` is the source's own knowledge (`contracts.KnowsOverlap`), if it has any."""
+        self.scene, self.frames, self.facts, self.overlap = scene, frames, facts, overlap
         self.seed, self.per_frame = seed, per_frame
         self._latest: tuple[int, list[int]] = (-1, [])
 
@@ -48,20 +57,38 @@ class ScenePairs:
         return self._latest[1]
 
     def _choose(self, anchor: int) -> list[int]:
-        place = self._place.get(anchor)
-        if place is None:
-            raise self._why_not(self.frames[anchor])
-        forward, backward = self._covisibility.of(place)
-        numbers = list(self._place)
+        forward, backward = self._shares(anchor)
+        low, high = self.facts.pair_overlap
         partners: list[int] = []
         rng = rng_for(self.seed, "partners", self.scene, anchor)
         while len(partners) < self.per_frame:
-            partner = choose_partner(forward, backward, rng, itself=place)
+            partner = choose_partner(forward, backward, rng, itself=anchor, low=low, high=high)
             if partner is None:
                 break
-            partners.append(numbers[partner])
+            partners.append(partner)
             forward[partner] = backward[partner] = 0.0
         return partners
+
+    def _shares(self, anchor: int) -> tuple[Float64Array, Float64Array]:
+        """Return for every frame the share of the anchor that it shows, and the reverse; 0 for unusable ones."""
+        if self.frames[anchor].world_from_cam is None:
+            raise self._why_not(self.frames[anchor])
+        if self._known is not None:
+            return np.nan_to_num(self._known[anchor]), np.nan_to_num(self._known[:, anchor])
+        if anchor not in self._place:
+            raise self._why_not(self.frames[anchor])
+        forward, backward = np.zeros(len(self.frames)), np.zeros(len(self.frames))
+        numbers = list(self._place)
+        forward[numbers], backward[numbers] = self._covisibility.of(self._place[anchor])
+        return forward, backward
+
+    @cached_property
+    def _known(self) -> Float64Array | None:
+        if self.overlap is None:
+            return None
+        known = np.asarray(self.overlap(), np.float64)
+        usable = np.array([frame.world_from_cam is not None for frame in self.frames])
+        return np.where(usable[:, None] & usable, known, np.nan)
 
     @cached_property
     def _coarse(self) -> dict[int, Lowres]:

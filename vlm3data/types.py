@@ -25,7 +25,7 @@ from vlm3data.errors import Cut, Drop, UserError
 __all__ = [
     "Answered", "Box3D", "BoxQuestion", "Camera", "Cut", "DepthKind", "DepthPoints", "Distortion", "DistortionModel",
     "Drop", "Float32Array", "Float64Array", "Frame", "Int64Array", "Question", "Sample", "SceneRef", "SourceFacts",
-    "UInt8Array", "UserError", "View",
+    "Tracks", "UInt8Array", "UserError", "View",
 ]  # fmt: skip
 
 UInt8Array = npt.NDArray[np.uint8]
@@ -75,6 +75,17 @@ class DepthPoints:
 
     pixel_px: Int64Array
     depth_m: Float64Array
+
+
+@dataclass(frozen=True, slots=True)
+class Tracks:
+    """Points of a sparse reconstruction as one image observes them: `point` (n,) names, `xy_px` (n, 2) continuous.
+
+    Two images that observe the same point show it at corresponding pixels.
+    """
+
+    point: Int64Array
+    xy_px: Float64Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +145,7 @@ class Frame:
     """Where the depth map is not of the image's size: its own intrinsics. It shares the image's centre and axes, and
     has no distortion; a source whose depth camera stands elsewhere registers the two by itself."""
     world_from_cam: Float64Array | None = None
+    tracks: Callable[[], Tracks] | None = None
     boxes: Callable[[], tuple[Box3D, ...]] | None = None
     """The objects in view."""
     box_questions: tuple[BoxQuestion, ...] = ()
@@ -162,6 +174,8 @@ class View:
     depth_camera: Camera | None = None
     """Of the source's depth map: the centre and axes are those of `camera`, the pixels its own."""
     world_from_cam: Float64Array | None = None
+    tracks: Tracks | None = None
+    """In the pixels of `image`, those outside it left out; only where a task needs two views."""
     boxes: tuple[Box3D, ...] = ()
     box_questions: tuple[BoxQuestion, ...] = ()
 
@@ -237,5 +251,7 @@ class SourceFacts:
     """The unit vector that points up in the frames' world, where the source knows it."""
     depth_noise: tuple[float, float] = (0.0, 0.01)
     """What a depth map's values are good to: (metres, share of the depth), added. Occlusion checks follow it."""
+    pair_overlap: tuple[float, float] = (0.25, 0.95)
+    """Two frames make a pair where each shows more than the first and at most the second share of the other."""
     endless: bool = False
     """True where `scenes` never ends by itself: a build then needs a limit."""

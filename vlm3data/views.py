@@ -9,12 +9,12 @@ from typing import Literal, Protocol
 import numpy as np
 
 from vlm3data import labels
-from vlm3data.geometry import convert_depth, unify_focal
+from vlm3data.geometry import convert_depth, project, rays, unify_focal
 from vlm3data.geometry.warp import unify_image
 from vlm3data.images import decode_rgb
 from vlm3data.randomness import rng_for
 from vlm3data.shards import ShardTally
-from vlm3data.types import Camera, DepthKind, DepthPoints, Drop, Float32Array, Frame, SourceFacts, View
+from vlm3data.types import Camera, DepthKind, DepthPoints, Drop, Float32Array, Frame, SourceFacts, Tracks, View
 
 
 class ViewConfig(Protocol):
@@ -45,9 +45,21 @@ def single_view(frame: Frame, config: ViewConfig, facts: SourceFacts, tally: Sha
 
 
 def pair_view(frame: Frame, depth_m: Float32Array | None, config: ViewConfig, tally: ShardTally) -> View:
-    """Return the frame unified, with its depth map (`z_depth`) beside it: what a question about two views needs."""
+    """Return the frame unified, with its depth map (`z_depth`) and tracks: what a question about two views needs."""
     view = _unified(frame, _camera_of(frame), config, None, tally)
-    return view if depth_m is None else replace(view, depth_m=depth_m, depth_camera=frame.depth_camera or frame.camera)
+    if depth_m is not None:
+        view = replace(view, depth_m=depth_m, depth_camera=frame.depth_camera or frame.camera)
+    if frame.tracks is not None:
+        view = replace(view, tracks=_moved(frame.tracks(), view))
+    return view
+
+
+def _moved(tracks: Tracks, view: View) -> Tracks:
+    """Return the tracks in the view's pixels, those outside it left out."""
+    xy_px = project(view.camera, rays(view.source_camera, tracks.xy_px))
+    with np.errstate(invalid="ignore"):
+        inside = ((xy_px >= 0) & (xy_px < (view.camera.width_px, view.camera.height_px))).all(axis=1)
+    return Tracks(tracks.point[inside], xy_px[inside])
 
 
 def z_depth(frame: Frame, facts: SourceFacts) -> Float32Array | None:
