@@ -15,17 +15,23 @@ from vlm3data.errors import UserError
 
 PLUGINS: dict[str, dict[str, str]] = {
     "source": {
+        "ibims": "vlm3data.sources.ibims:IbimsSource",
         "jsonl": "vlm3data.sources.jsonl:JsonlSource",
+        "rgbd": "vlm3data.sources.rgbd:RgbdSource",
         "scannet": "vlm3data.sources.scannet:ScannetSource",
         "synthetic": "vlm3data.sources.synthetic:SyntheticSource",
     },
     "task": {
         "depth": "vlm3data.tasks.depth:DepthTask",
+        "objects": "vlm3data.tasks.objects:ObjectsTask",
     },
     "weighting": {
         "explicit": "vlm3data.weighting.explicit:explicit",
     },
-    "layout": {},
+    "layout": {
+        "nuscenes": "vlm3data.layouts.nuscenes:NuscenesLayout",
+        "scannet": "vlm3data.layouts.scannet:ScannetLayout",
+    },
     "engine": {
         "local": "vlm3data.engine_local:run",
         "ray": "pipelines.engine_ray:run",

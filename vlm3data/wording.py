@@ -46,7 +46,7 @@ class WordingPack(Config):
     @classmethod
     @lru_cache(maxsize=32)
     def open(
-        cls, path: str, fields: tuple[tuple[str, float], ...], facts: tuple[tuple[str, tuple[str, ...]], ...]
+        cls, path: str, fields: tuple[tuple[str, float | str], ...], facts: tuple[tuple[str, tuple[str, ...]], ...]
     ) -> WordingPack:
         """Read the pack at `path`.
 
@@ -83,7 +83,7 @@ class WordingPack(Config):
         return fitting
 
 
-def _check_placeholders(template: str, fields: Mapping[str, float], where: str) -> None:
+def _check_placeholders(template: str, fields: Mapping[str, float | str], where: str) -> None:
     try:
         parts = list(string.Formatter().parse(template))
     except ValueError as error:
