@@ -15,9 +15,9 @@ import xxhash
 from pydantic import Field
 
 from vlm3data.config import Config
-from vlm3data.formats.scannet_recording import Form, Recording, find_form, open_recording
-from vlm3data.formats.scannet_scan import Scan
-from vlm3data.formats.scannet_splits import split_of
+from vlm3data.formats.scannet.recording import Form, Recording, find_form, open_recording
+from vlm3data.formats.scannet.scan import Scan
+from vlm3data.formats.scannet.splits import split_of
 from vlm3data.storage import open_store
 from vlm3data.types import Drop, Float64Array, Frame, SceneRef, SourceFacts, UserError
 

@@ -15,7 +15,7 @@ from fsspec import AbstractFileSystem
 from PIL import Image
 
 from vlm3data.formats.depth_image import UInt16Array, decode_depth_image
-from vlm3data.formats.scannet_text import parse_matrix, parse_values
+from vlm3data.formats.scannet.text import parse_matrix, parse_values
 from vlm3data.formats.sens import SensFrame, SensHeader, read_color, read_depth, read_header, walk
 from vlm3data.storage import list_files, read_whole
 from vlm3data.types import Drop, Float64Array, UInt8Array, UserError

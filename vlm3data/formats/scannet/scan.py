@@ -10,9 +10,9 @@ from functools import cached_property
 import numpy as np
 from fsspec import AbstractFileSystem
 
-from vlm3data.formats.scannet_labels import find_labels, read_instances
-from vlm3data.formats.scannet_recording import Form, Recording, open_recording
-from vlm3data.formats.scannet_text import parse_matrix, parse_values
+from vlm3data.formats.scannet.labels import find_labels, read_instances
+from vlm3data.formats.scannet.recording import Form, Recording, open_recording
+from vlm3data.formats.scannet.text import parse_matrix, parse_values
 from vlm3data.geometry import invert_pose, rotation_angle_deg
 from vlm3data.geometry.register import register_depth
 from vlm3data.geometry.rigid import as_rigid
@@ -31,6 +31,8 @@ MESH_NOISE = (0.05, 0.02)
 """What mesh, pose and depth agree to: metres, share of the depth."""
 SAME_PLACE = (0.0005, 0.02)
 """Metres and degrees: cameras that differ by less are one; it moves no pixel by more than a quarter."""
+FARTHEST_M = 1e4
+"""No camera in a room is farther from the origin of its world; such a number is damage."""
 CENTRED = 0.1
 """A principal point farther from the middle, as a share of the size, belongs to an image of another size."""
 
@@ -127,7 +129,7 @@ class Scan:
         if np.isneginf(world_from_depth).any():
             return Cut("lost_pose", where)  # how ScanNet marks the frames in which it lost track: nothing is broken
         pose = as_rigid(world_from_depth)
-        if pose is None:
+        if pose is None or np.abs(pose[:3, 3]).max() > FARTHEST_M:
             return Drop("bad_pose", f"{where}: is no rotation and translation")
         color_from_depth = self.color_from_depth if self.apart else np.eye(4)
         return self._aligned_from_world @ pose @ invert_pose(color_from_depth)
