@@ -45,3 +45,25 @@ def parse_length_m(text: str) -> float | None:
         return None
     (length_m,) = candidates
     return length_m if math.isfinite(length_m) else None
+
+
+_ONE = r"[-+\u2212]?(?:\d+\.?\d*|\.\d+)"
+_LIST = re.compile(rf"(?<![\w.]){_ONE}(?:\s*,\s*{_ONE})+(?![\w])")
+
+
+def find_tuples(text: str, length: int) -> list[tuple[float, ...]]:
+    """Return the different lists of `length` numbers in `text`, as in (12, 34), in their order.
+
+    Those in brackets beat those without.
+    """
+    text = without_tags(text)
+    found: dict[bool, list[tuple[float, ...]]] = {True: [], False: []}
+    for listed in _LIST.finditer(text):
+        numbers = tuple(float(number.replace("\u2212", "-")) for number in listed[0].split(","))
+        bracketed = text[: listed.start()].rstrip()[-1:] in ("(", "[") and text[listed.end() :].lstrip()[:1] in (
+            ")",
+            "]",
+        )
+        if len(numbers) == length and numbers not in found[bracketed]:
+            found[bracketed].append(numbers)
+    return found[True] or found[False]

@@ -22,6 +22,7 @@ PLUGINS: dict[str, dict[str, str]] = {
         "synthetic": "vlm3data.sources.synthetic:SyntheticSource",
     },
     "task": {
+        "correspondence": "vlm3data.tasks.correspondence:CorrespondenceTask",
         "depth": "vlm3data.tasks.depth:DepthTask",
         "objects": "vlm3data.tasks.objects:ObjectsTask",
     },
