@@ -174,9 +174,14 @@ class SyntheticSource:
         return Camera(focal, focal, cx, cy, width, height)
 
 
-def _box(thing: Thing, visibility: float) -> Box3D:
+def _box(thing: Thing, visibility: float, world_from_cam: Float64Array) -> Box3D:
+    """Return a thing's box. What is round seen from above has no yaw of its own: its box faces as the camera does.
+
+    Its extents across and along the view are then those of the thing, and not those of the corners around it.
+    """
     pose = np.eye(4)
-    c, s = np.cos(thing.yaw_rad), np.sin(thing.yaw_rad)
+    yaw_rad = np.arctan2(world_from_cam[1, 2], world_from_cam[0, 2]) if thing.round else thing.yaw_rad
+    c, s = np.cos(yaw_rad), np.sin(yaw_rad)
     pose[:2, :2] = [[c, -s], [s, c]]
     pose[:3, 3] = thing.centre_m
     return Box3D(thing.label, pose, thing.size_m, visibility)
@@ -189,7 +194,7 @@ def _boxes(packed: PackedWorld, look: Look) -> tuple[Box3D, ...]:
     seen = np.bincount(packed.thing[owned], look.traced.surface_px[owned], minlength=len(alone))
     boxes = []
     for index in np.flatnonzero(seen >= MIN_SEEN_PX).tolist():
-        box = _box(packed.world.things[index], float(seen[index] / alone[index]))
+        box = _box(packed.world.things[index], float(seen[index] / alone[index]), look.world_from_cam)
         if _lies_before(box, look.world_from_cam):
             boxes.append(box)
     return tuple(boxes)
