@@ -1,0 +1,1 @@
+"""The parts of the layout `nuscenes`: the car and its drive, the tables, the objects, the truth."""
