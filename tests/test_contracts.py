@@ -10,6 +10,7 @@ import orjson
 import pytest
 
 from tests.conftest import jsonl_line, write_jsonl
+from tests.tiny_nuscenes import tiny
 from vlm3data import registry
 from vlm3data.build import BuildConfig, build, samples
 from vlm3data.images import decode_rgb
@@ -25,6 +26,8 @@ ERRORS = ("_px", "_deg", "_grid", "_m", "abs_rel")
 def root_of(source: str, tmp_path: Path) -> str:
     if source == "jsonl":
         return str(write_jsonl(tmp_path / "root", [jsonl_line(number) for number in range(3)]))
+    if source == "nuscenes":
+        return str(tiny().write(tmp_path / "root"))
     return ""
 
 

@@ -17,6 +17,7 @@ PLUGINS: dict[str, dict[str, str]] = {
     "source": {
         "ibims": "vlm3data.sources.ibims:IbimsSource",
         "jsonl": "vlm3data.sources.jsonl:JsonlSource",
+        "nuscenes": "vlm3data.sources.nuscenes:NuscenesSource",
         "rgbd": "vlm3data.sources.rgbd:RgbdSource",
         "scannet": "vlm3data.sources.scannet:ScannetSource",
         "synthetic": "vlm3data.sources.synthetic:SyntheticSource",

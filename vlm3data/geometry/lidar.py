@@ -1,0 +1,40 @@
+"""From a LiDAR's points to the depth labels of one image."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from vlm3data.types import Camera, DepthPoints, Float64Array, Int64Array
+
+
+def project_points(
+    camera: Camera, cam_from_lidar: Float64Array, points_m: Float64Array, margin: tuple[float, float] = (0.0, 0.0)
+) -> tuple[Int64Array, Float64Array, Float64Array]:
+    """Return which of the points (3, n) fall into the image of a pinhole, their pixels (m, 2) and z-depths (m,).
+
+    `margin` widens the image by so many focal lengths on both sides, horizontally and vertically.
+    """
+    rotation, translation = cam_from_lidar[:3, :3], cam_from_lidar[:3, 3:]
+    z_m = rotation[2] @ points_m + translation[2]
+    front = np.flatnonzero(z_m > 0)
+    x_m, y_m = rotation[:2] @ points_m[:, front] + translation[:2]
+    z_m = z_m[front]
+    with np.errstate(over="ignore"):  # a point next to the camera's plane
+        x_px = x_m / z_m * camera.fx_px + camera.cx_px
+        y_px = y_m / z_m * camera.fy_px + camera.cy_px
+    beside_px, above_px = margin[0] * camera.fx_px, margin[1] * camera.fy_px
+    inside = (x_px >= -beside_px) & (x_px < camera.width_px + beside_px)
+    inside &= (y_px >= -above_px) & (y_px < camera.height_px + above_px)
+    return front[inside], np.stack([x_px[inside], y_px[inside]], axis=1), z_m[inside]
+
+
+def nearest_per_pixel(xy_px: npt.ArrayLike, depth_m: Float64Array, width_px: int) -> DepthPoints:
+    """Return the pixels that the continuous `xy_px` (n, 2) fall into, each once, with the smallest depth in it."""
+    pixel_px = np.floor(np.asarray(xy_px, float)).astype(np.int64)
+    flat = pixel_px[:, 1] * width_px + pixel_px[:, 0]
+    order = np.lexsort((depth_m, flat))
+    first = np.ones(len(order), bool)
+    first[1:] = np.diff(flat[order]) != 0
+    nearest = order[first]
+    return DepthPoints(pixel_px[nearest], depth_m[nearest])
