@@ -11,14 +11,17 @@ import pytest
 
 from tests.conftest import jsonl_line, write_jsonl
 from tests.tiny_nuscenes import tiny
+from tests.tiny_spatialrgpt import write_bench
 from vlm3data import registry
 from vlm3data.build import BuildConfig, build, samples
 from vlm3data.images import decode_rgb
 from vlm3data.shards.verify import verify
 from vlm3data.types import Frame, SceneRef, UserError
 
-SMALL = {"synthetic": {"scenes": 2, "width_px": 96, "height_px": 64}}
+SMALL = {"spatialrgpt": {"hfov_deg": 60.0}, "synthetic": {"scenes": 2, "width_px": 96, "height_px": 64}}
 """Options that keep a source's contract test short."""
+TASKS = {"spatialrgpt": {"objects": {}}}
+"""What is asked of a source that has no depth."""
 ERRORS = ("_px", "_deg", "_grid", "_m", "abs_rel")
 """How the names of metrics end that are errors rather than shares of right answers."""
 
@@ -28,6 +31,8 @@ def root_of(source: str, tmp_path: Path) -> str:
         return str(write_jsonl(tmp_path / "root", [jsonl_line(number) for number in range(3)]))
     if source == "nuscenes":
         return str(tiny().write(tmp_path / "root"))
+    if source == "spatialrgpt":
+        return str(write_bench(tmp_path / "root"))
     return ""
 
 
@@ -90,7 +95,10 @@ def test_a_frame_is_in_our_conventions(name, tmp_path):
 @pytest.mark.parametrize("name", registry.names("source"))
 def test_what_a_source_builds_verifies(name, tmp_path):
     options = SMALL.get(name, {})
-    config = BuildConfig(source=name, root=root_of(name, tmp_path), options=options, focal_px=120.0, seed=5)
+    tasks = TASKS.get(name, {"depth": {}})
+    config = BuildConfig(
+        source=name, root=root_of(name, tmp_path), options=options, tasks=tasks, focal_px=120.0, seed=5
+    )
     build(config, str(tmp_path / "out"), workers=1)
     assert verify(str(tmp_path / "out")).problems == []
 

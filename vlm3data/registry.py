@@ -20,6 +20,7 @@ PLUGINS: dict[str, dict[str, str]] = {
         "nuscenes": "vlm3data.sources.nuscenes:NuscenesSource",
         "rgbd": "vlm3data.sources.rgbd:RgbdSource",
         "scannet": "vlm3data.sources.scannet:ScannetSource",
+        "spatialrgpt": "vlm3data.sources.spatialrgpt:SpatialRgptSource",
         "synthetic": "vlm3data.sources.synthetic:SyntheticSource",
     },
     "task": {
@@ -31,7 +32,9 @@ PLUGINS: dict[str, dict[str, str]] = {
         "explicit": "vlm3data.weighting.explicit:explicit",
     },
     "layout": {
+        "ibims": "vlm3data.layouts.ibims:IbimsLayout",
         "nuscenes": "vlm3data.layouts.nuscenes:NuscenesLayout",
+        "rgbd": "vlm3data.layouts.rgbd:RgbdLayout",
         "scannet": "vlm3data.layouts.scannet:ScannetLayout",
     },
     "engine": {

@@ -1,0 +1,234 @@
+"""SpatialRGPT-Bench: questions about 2D boxes in images of Omni3D's datasets, one record of its JSON a sample.
+
+`SpatialRGPT-Bench_v1.json` is a list of `{id, image_info {file_path, height, width}, qa_info {type, category, class},
+conversations [{from: human, value}, {from: gpt, value}], bbox [[x1, y1, x2, y2], ...], ...}`. In a question each
+`<mask>` (and `<mask> <depth>`) stands for the next box, in an answer `Region [N]` for box N. The file has no
+intrinsics: they come from a file or from a field of view.
+"""
+
+from __future__ import annotations
+
+import math
+import posixpath
+import re
+from collections.abc import Iterator, Mapping
+from functools import cached_property, partial
+from typing import Annotated, Any, Literal
+
+import orjson
+import xxhash
+from pydantic import Field, ValidationError
+
+from vlm3data.config import Config, explain
+from vlm3data.storage import open_store, read_whole
+from vlm3data.types import BoxQuestion, Camera, Drop, Frame, SceneRef, SourceFacts, UserError
+
+FILE = "SpatialRGPT-Bench_v1.json"
+RECORDS_PER_SCENE = 64
+_MASK = re.compile(r"(?:\bregion\s*\[\d+\]\s*)?<mask>(?:\s*<depth>)?", re.IGNORECASE)
+_REGION = re.compile(r"\bregion\s*\[(\d+)\]", re.IGNORECASE)
+
+
+class ImageInfo(Config, extra="ignore"):
+    """Where an image lies and how large it is."""
+
+    file_path: Annotated[str, Field(min_length=1)]
+    height: Annotated[int, Field(gt=0)]
+    width: Annotated[int, Field(gt=0)]
+
+
+class QaInfo(Config, extra="ignore"):
+    """What kind of question it is."""
+
+    category: str
+
+
+class Turn(Config, extra="ignore"):
+    """A question or an answer."""
+
+    speaker: Annotated[Literal["human", "gpt"], Field(alias="from")]
+    value: str
+
+
+class BenchRecord(Config, extra="ignore"):
+    """One record; masks and further keys are left alone."""
+
+    id: Annotated[str, Field(min_length=1)]
+    image_info: ImageInfo
+    qa_info: QaInfo
+    conversations: Annotated[list[Turn], Field(min_length=2, max_length=2)]
+    bbox: Annotated[list[tuple[float, float, float, float]], Field(min_length=1)]
+
+
+class Intrinsics(Config, extra="ignore"):
+    """One entry of the intrinsics file, in pixels of the original image."""
+
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+
+
+class SpatialRgptSource:
+    """`root` is the JSON file, or the directory that holds `SpatialRGPT-Bench_v1.json`; images are relative to it."""
+
+    class Options(Config):
+        """What a user may set for this source alone."""
+
+        intrinsics: str = ""
+        """JSON or JSON Lines file: `{"file_path", "fx", "fy", "cx", "cy"}` each, or one object by file path."""
+        hfov_deg: Annotated[float, Field(gt=0, lt=180)] | None = None
+        """Horizontal field of view of every image that the intrinsics file does not name."""
+        images: str = ""
+        """Directory of the images, where it is not the one of the JSON file."""
+
+    facts = SourceFacts(
+        name="spatialrgpt",
+        licence="as the owners of the images say (Omni3D's datasets); the questions as SpatialRGPT-Bench says",
+        metric=True,
+        depth_kind="z",
+        depth_range_m=(0.05, 1000.0),
+        pixel_centre="intrinsics are taken as they stand in the given file; boxes as published",
+        splits=("test",),
+    )
+
+    def __init__(self, root: str, options: Options, seed: int) -> None:
+        self.options = options
+        self._fs, path = open_store(root)
+        if not root or not self._fs.exists(path):
+            raise UserError(f"--root {root or '(missing)'}: there is no such file or directory")
+        self._file = path if self._fs.isfile(path) else posixpath.join(path, FILE)
+        if not self._fs.exists(self._file):
+            raise UserError(f"--root {root}: there is no {FILE} in this directory")
+        if not options.intrinsics and options.hfov_deg is None:
+            raise UserError(
+                f"{FILE} has no intrinsics: give --intrinsics FILE (fx, fy, cx, cy by file_path) or --hfov-deg X"
+            )
+        self._image_fs, self._images = (
+            open_store(options.images) if options.images else (self._fs, posixpath.dirname(self._file))
+        )
+
+    def scenes(self, split: str | None) -> Iterator[SceneRef]:
+        """Yield runs of up to `RECORDS_PER_SCENE` records."""
+        for first in range(0, len(self._records), RECORDS_PER_SCENE):
+            count = min(RECORDS_PER_SCENE, len(self._records) - first)
+            stamp = xxhash.xxh3_64(orjson.dumps(self._records[first : first + count]))
+            stamp.update(orjson.dumps({name: [*_numbers(entry)] for name, entry in self._intrinsics.items()}))
+            yield SceneRef(f"bench-{first:05d}", count, {"first": first}, "test", stamp.hexdigest())
+
+    def frames(self, scene: SceneRef) -> Iterator[Frame]:
+        """Yield one frame per record; what is wrong with one is raised as `Drop` when its image is read."""
+        first = scene.payload["first"]
+        for number in range(first, first + scene.num_frames):
+            yield self._frame(self._records[number], f"{number:05d}")
+
+    def _frame(self, values: Any, key: str) -> Frame:
+        try:
+            record = BenchRecord.model_validate(values)
+            question = _box_question(record)
+            camera = self._camera(record.image_info)
+        except ValidationError as error:
+            return _unusable(key, Drop("bad_record", explain(error, BenchRecord, key)))
+        except (ValueError, OverflowError) as error:
+            return _unusable(key, Drop("bad_record", f"{key}: {error}"))
+        except Drop as drop:
+            return _unusable(key, drop)
+        path = record.image_info.file_path
+        return Frame(
+            key=f"{key}-{record.id}",
+            scene=posixpath.splitext(path)[0],
+            image=partial(self._read, path),
+            camera=camera,
+            box_questions=(question,),
+        )
+
+    def _camera(self, info: ImageInfo) -> Camera:
+        if entry := self._intrinsics.get(info.file_path):
+            return Camera(*_numbers(entry), info.width, info.height)
+        if self.options.hfov_deg is None:
+            raise Drop("no_intrinsics", f"{self.options.intrinsics} does not name {info.file_path}")
+        focal_px = info.width / 2 / math.tan(math.radians(self.options.hfov_deg) / 2)
+        return Camera(focal_px, focal_px, info.width / 2, info.height / 2, info.width, info.height)
+
+    def _read(self, file_path: str) -> bytes:
+        name = posixpath.normpath(file_path)
+        if name == ".." or name.startswith(("/", "../")):
+            raise Drop("path_leaves_root", file_path)
+        path = posixpath.join(self._images, name)
+        try:
+            return read_whole(self._image_fs, path)
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+            raise Drop("image_missing", path) from error
+        except (OSError, ValueError) as error:  # no permission, a loop of links, a name that cannot be
+            raise Drop("image_unreadable", f"{path}: {error}") from error
+
+    @cached_property
+    def _records(self) -> list[Any]:
+        try:
+            records = orjson.loads(read_whole(self._fs, self._file))
+        except orjson.JSONDecodeError as error:
+            raise UserError(f"{self._file}: not valid JSON: {error}") from error
+        except OSError as error:
+            raise UserError(f"{self._file}: cannot be read: {error}") from error
+        if not isinstance(records, list) or not records:
+            raise UserError(f"{self._file}: a list of records is expected, as in {FILE}")
+        return records
+
+    @cached_property
+    def _intrinsics(self) -> Mapping[str, Intrinsics]:
+        if not self.options.intrinsics:
+            return {}
+        where = self.options.intrinsics
+        fs, path = open_store(where)
+        try:
+            data = read_whole(fs, path)
+            whole = where.endswith(".jsonl")
+            entries = (
+                [orjson.loads(line) for line in data.splitlines() if line.strip()] if whole else orjson.loads(data)
+            )
+        except orjson.JSONDecodeError as error:
+            raise UserError(f"{where}: not valid JSON: {error}") from error
+        except OSError as error:
+            raise UserError(f"{where}: cannot be read: {error}") from error
+        named = entries.items() if isinstance(entries, dict) else ((_path_of(entry, where), entry) for entry in entries)
+        return {str(name): Intrinsics.check(entry, where=f"{where}: {name}") for name, entry in named}
+
+
+def _path_of(entry: Any, where: str) -> str:
+    if not isinstance(entry, dict) or not isinstance(entry.get("file_path"), str):
+        raise UserError(f"{where}: an entry without a file_path: {entry!r:.80}")
+    return entry["file_path"]
+
+
+def _numbers(entry: Intrinsics) -> tuple[float, float, float, float]:
+    return entry.fx, entry.fy, entry.cx, entry.cy
+
+
+def _box_question(record: BenchRecord) -> BoxQuestion:
+    """Return the record's question with `{0}`, `{1}` for its boxes. Raises ValueError for a box that is none."""
+    asked, answered = record.conversations
+    if (asked.speaker, answered.speaker) != ("human", "gpt"):
+        raise ValueError("conversations: a question and an answer are expected")
+    for x1, y1, x2, y2 in record.bbox:
+        if not (math.isfinite(x1 + y1 + x2 + y2) and x1 < x2 and y1 < y2):
+            raise ValueError(f"bbox: {[x1, y1, x2, y2]} is no box")
+    question = _literal(asked.value.replace("<image>", ""))
+    count = len(_MASK.findall(question))
+    if count != len(record.bbox):
+        raise ValueError(f"{count} times <mask> in the question, but {len(record.bbox)} boxes")
+    numbers = iter(range(count))
+    question = _MASK.sub(lambda _: f"{{{next(numbers)}}}", question).strip()
+    answer = _REGION.sub(lambda named: f"{{{named[1]}}}", _literal(answered.value)).strip()
+    return BoxQuestion(record.qa_info.category, question, answer, tuple(record.bbox))
+
+
+def _literal(text: str) -> str:
+    """Return text in which no braces can be taken for the place of a box."""
+    return text.replace("{", "(").replace("}", ")")
+
+
+def _unusable(key: str, drop: Drop) -> Frame:
+    def refuse() -> bytes:
+        raise drop
+
+    return Frame(key=key, scene=key, image=refuse)
