@@ -244,6 +244,16 @@ def test_views_that_do_not_share_enough_are_dropped_by_name():
         assert isinstance(caught.value, Cut)
 
 
+def test_what_came_between_is_seen_even_without_parallax_and_a_long_baseline_asks_for_more_than_the_noise():
+    wall, noisy = far_wall(), replace(FACTS, depth_noise=(0.0, 0.05))
+    with pytest.raises(Cut, match="no_correspondence"):
+        asked([wall, far_wall(depth_m=3.0)])  # from the same place: it leads back to the very pixel
+    # 2.5 % apart is within the noise, but over two metres of baseline it is over two pixels.
+    assert asked([wall, far_wall(0.5, depth_m=4.1)], noisy)
+    with pytest.raises(Cut, match="no_correspondence"):
+        asked([wall, far_wall(2.0, depth_m=4.1)], noisy)
+
+
 def test_nothing_is_asked_beside_an_edge_or_where_depth_is_unknown():
     views = [far_wall(), far_wall(0.111)]
     depths = [view.depth_m.copy() for view in views]
