@@ -19,7 +19,7 @@ import xxhash
 from pydantic import AliasChoices, Field, ValidationError
 
 from vlm3data.config import Config, explain
-from vlm3data.storage import list_files, open_store, read_whole
+from vlm3data.storage import list_files, open_store, read_below
 from vlm3data.types import Camera, DepthKind, DepthPoints, Drop, Frame, SceneRef, SourceFacts, UserError
 
 LINES_PER_SCENE = 64
@@ -124,16 +124,7 @@ class JsonlSource:
         return Camera(fx, fy, cx + half, cy + half, int(width), int(height))
 
     def _read(self, directory: str, image: str) -> bytes:
-        name = posixpath.normpath(image)
-        if name == ".." or name.startswith(("/", "../")):
-            raise Drop("path_leaves_root", image)
-        path = posixpath.join(directory, name)
-        try:
-            return read_whole(self._fs, path)
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-            raise Drop("image_missing", path) from error
-        except (OSError, ValueError) as error:  # no permission, a loop of links, a name that cannot be
-            raise Drop("image_unreadable", f"{path}: {error}") from error
+        return read_below(self._fs, directory, image, "image")
 
     def _kind(self, root: str) -> DepthKind:
         """Return the one kind that all files hold: what their lines say, else the option, else the published name."""

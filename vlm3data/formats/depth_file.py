@@ -1,0 +1,107 @@
+"""A depth map in whatever file an RGB-D folder holds: 16-bit PNG or TIFF, PGM, NPY (never pickled).
+
+Sizes are read from headers and held against what is expected, and against the file's length where it is not
+compressed, before anything is allocated.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+import zlib
+
+import numpy as np
+import numpy.typing as npt
+from numpy.lib import format as npy
+from PIL import Image
+
+from vlm3data.types import Drop
+
+MAX_PX = 1 << 25
+"""Pixels of one map: more than any sensor gives, and little enough for memory."""
+
+_PGM = re.compile(rb"P5(?:\s+#[^\n]*\n)*\s+(\d{1,9})\s+(?:#[^\n]*\n\s*)*(\d{1,9})\s+(?:#[^\n]*\n\s*)*(\d{1,9})\s")
+_NPY = b"\x93NUMPY"
+# What Pillow's decoders raise on damaged data.
+_DAMAGE = (OSError, SyntaxError, ValueError, IndexError, KeyError, EOFError, OverflowError, struct.error, zlib.error)
+
+
+def depth_size_px(data: bytes) -> tuple[int, int]:
+    """Return (width, height) of an encoded depth map from its header; raises Drop: corrupt_depth."""
+    if data.startswith(b"P5"):
+        return _pgm_header(data)[0]
+    if data.startswith(_NPY):
+        (height, width), _, _ = _npy_header(data)
+        return width, height
+    try:
+        with Image.open(io.BytesIO(data), formats=("PNG", "TIFF")) as image:
+            return image.size
+    except (*_DAMAGE, Image.DecompressionBombError) as error:
+        raise Drop("corrupt_depth", str(error)) from error
+
+
+def decode_depth_file(data: bytes, size_px: tuple[int, int]) -> npt.NDArray[np.number]:
+    """Return the stored values (h, w), whole numbers or floats, of a map that must be of `size_px` (width, height).
+
+    Raises Drop: depth_size_mismatch, corrupt_depth.
+    """
+    found = depth_size_px(data)
+    if found != size_px:
+        raise Drop("depth_size_mismatch", f"depth {found}, expected {size_px}")
+    if found[0] * found[1] > MAX_PX:
+        raise Drop("corrupt_depth", f"a depth map of {found[0]}x{found[1]} pixels")
+    if data.startswith(b"P5"):
+        return _pgm(data)
+    return _npy(data) if data.startswith(_NPY) else _pillow(data)
+
+
+def _pillow(data: bytes) -> npt.NDArray[np.number]:
+    try:
+        with Image.open(io.BytesIO(data), formats=("PNG", "TIFF")) as image:
+            if not image.mode.startswith(("I", "F")):  # 8 bits are a picture of a depth map, not one
+                raise Drop("corrupt_depth", f"a depth map of mode {image.mode}, not of 16-bit or float values")
+            return np.asarray(image)
+    except (*_DAMAGE, Image.DecompressionBombError) as error:
+        raise Drop("corrupt_depth", str(error)) from error
+
+
+def _pgm_header(data: bytes) -> tuple[tuple[int, int], int, int]:
+    """Return the size, the largest value and where the pixels begin."""
+    match = _PGM.match(data[:4096])
+    if match is None:
+        raise Drop("corrupt_depth", "not a binary PGM")
+    width, height, largest = (int(word) for word in match.groups())
+    if not (width and height and 0 < largest < 65536):
+        raise Drop("corrupt_depth", f"a PGM of {width}x{height} pixels up to {largest}")
+    return (width, height), largest, match.end()
+
+
+def _pgm(data: bytes) -> npt.NDArray[np.number]:
+    (width, height), largest, start = _pgm_header(data)
+    if largest < 256:
+        raise Drop("corrupt_depth", "a PGM of 8 bits is a picture of a depth map, not one")
+    if len(data) - start < 2 * width * height:
+        raise Drop("corrupt_depth", "the file ends inside the pixels")
+    return np.frombuffer(data, ">u2", width * height, start).reshape(height, width).astype(np.uint16)
+
+
+def _npy_header(data: bytes) -> tuple[tuple[int, int], np.dtype[np.number], int]:
+    """Return the shape, the type and where the values begin, of a two-dimensional array in C order."""
+    file = io.BytesIO(data)
+    try:
+        version = npy.read_magic(file)
+        read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+        shape, fortran, dtype = read(file)
+    except (ValueError, EOFError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
+        raise Drop("corrupt_depth", f"not an NPY file: {error}") from error
+    if len(shape) != 2 or fortran or dtype.hasobject or dtype.kind not in "uif" or min(shape) < 1:
+        raise Drop("corrupt_depth", f"an array {shape} of {dtype} is no depth map")
+    return (int(shape[0]), int(shape[1])), dtype, file.tell()
+
+
+def _npy(data: bytes) -> npt.NDArray[np.number]:
+    (height, width), dtype, start = _npy_header(data)
+    if len(data) - start < height * width * dtype.itemsize:
+        raise Drop("corrupt_depth", "the file ends inside the values")
+    return np.frombuffer(data, dtype, height * width, start).reshape(height, width)
