@@ -9,8 +9,8 @@ import numpy.typing as npt
 from vlm3data.geometry.camera import project, unproject
 from vlm3data.types import Camera, Float32Array
 
-SHOWS_THROUGH = 0.05
-"""A point behind its neighbours by more than this share of its depth is seen through a gap between their samples."""
+EDGE = 0.05
+"""Neighbours that differ by more than this share of the depth belong to two surfaces."""
 
 
 def register_depth(
@@ -18,9 +18,10 @@ def register_depth(
 ) -> Float32Array:
     """Return the z-depth (h, w) that `target_camera` sees of a z-depth map (h, w) of `depth_camera`.
 
-    Every known pixel becomes a point and is drawn where the target sees it, the nearest winning. Samples of a
-    surface leave gaps, through which what lies behind may show; such pixels, and pixels that nothing falls into,
-    are NaN. Only whole pixels are hit: a value is good to half a pixel of the target.
+    Every known pixel becomes a point and is drawn where the target sees it, the nearest winning. What nothing falls
+    into is NaN, and so are the pixels at an edge between two surfaces: only whole pixels are hit, so that which of
+    the two is seen at their centres is not known, and between the samples of the nearer one the other shows through.
+    Elsewhere a value is good to half a pixel of the target.
     """
     v, u = np.nonzero(np.isfinite(depth_m))
     points = unproject(depth_camera, np.stack([u, v], axis=1) + 0.5, depth_m[v, u])
@@ -35,7 +36,9 @@ def register_depth(
     far_first = np.argsort(-z_m, kind="stable")
     seen = np.full((target_camera.height_px, target_camera.width_px), np.inf, np.float32)
     seen[row[far_first], column[far_first]] = z_m[far_first]
-    nearest_around = np.asarray(cv2.erode(seen, np.ones((3, 3), np.uint8), borderValue=np.inf))
-    seen[~(seen <= nearest_around * (1 + SHOWS_THROUGH))] = np.nan
-    seen[np.isinf(seen)] = np.nan
+    around = np.ones((3, 3), np.uint8)
+    nearest = np.asarray(cv2.erode(seen, around, borderValue=np.inf))
+    hit = np.isfinite(seen)
+    farthest = np.asarray(cv2.dilate(np.where(hit, seen, 0), around, borderValue=0))
+    seen[~hit | (farthest > nearest * (1 + EDGE))] = np.nan
     return seen

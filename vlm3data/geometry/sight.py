@@ -10,8 +10,6 @@ from vlm3data.types import Camera, Float32Array, Float64Array, Int64Array
 
 CELLS_ACROSS = 20
 """The picture is cut into this many cells across to tell the near side of an object from its far side."""
-THICKNESS_M = 0.15
-"""Points of one object and cell that lie deeper than its nearest by more than this are its own far side."""
 
 
 def seen_shares(
@@ -42,7 +40,7 @@ def seen_shares(
     np.minimum.at(nearest, cell, z_m)
     gap_m = z_m - depth_m[row, column]
     within_m = depth_noise[0] + depth_noise[1] * z_m
-    front = (z_m <= nearest[cell] + THICKNESS_M) & ~np.isnan(gap_m)
+    front = (z_m <= nearest[cell] + within_m) & ~np.isnan(gap_m)  # what lies deeper is the object's own far side
     of = [
         np.bincount(whose[front & some], minlength=num_objects)
         for some in (gap_m <= within_m, gap_m > within_m, np.abs(gap_m) <= within_m)
