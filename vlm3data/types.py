@@ -34,15 +34,20 @@ Float32Array = npt.NDArray[np.float32]
 Float64Array = npt.NDArray[np.float64]
 
 DepthKind = Literal["z", "euclidean"]
-DistortionModel = Literal["brown_conrady", "simple_radial", "radial", "opencv", "opencv_fisheye"]
+DistortionModel = Literal[
+    "brown_conrady", "simple_radial", "radial", "opencv", "full_opencv", "fov", "opencv_fisheye",
+    "simple_radial_fisheye", "radial_fisheye", "thin_prism_fisheye", "rad_tan_thin_prism_fisheye",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Distortion:
     """A lens distortion by its usual name; `params` in the order of OpenCV or COLMAP.
 
-    brown_conrady: k1 k2 p1 p2 [k3 [k4 k5 k6]] (OpenCV); simple_radial: k; radial: k1 k2;
-    opencv: k1 k2 p1 p2 (COLMAP); opencv_fisheye: k1 k2 k3 k4 (Kannala-Brandt, as in cv2.fisheye).
+    brown_conrady: k1 k2 p1 p2 [k3 [k4 k5 k6]] (OpenCV). COLMAP's: simple_radial: k; radial: k1 k2;
+    opencv: k1 k2 p1 p2; full_opencv: k1 k2 p1 p2 k3 k4 k5 k6; fov: omega; opencv_fisheye: k1 k2 k3 k4
+    (Kannala-Brandt, as in cv2.fisheye); simple_radial_fisheye: k; radial_fisheye: k1 k2;
+    thin_prism_fisheye: k1 k2 p1 p2 k3 k4 sx1 sy1; rad_tan_thin_prism_fisheye: k0-k5 p0 p1 s0-s3.
     """
 
     model: DistortionModel

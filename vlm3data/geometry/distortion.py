@@ -1,8 +1,4 @@
-"""Lens distortion of normalised points (x/z, y/z) and its inverse.
-
-One form serves every model: p·N(q)/D(q) plus the tangential terms, q = |p|², as in OpenCV's calib3d. A
-fisheye (Kannala-Brandt, cv2.fisheye) is the same polynomial of the *angle* θ off the axis: its points are
-first written as θ times their direction.
+"""Lens distortion of normalised points (x/z, y/z) and its inverse, for every model in `lenses`.
 
 A lens polynomial folds back beyond some radius, where two rays would share a pixel. Only the region around
 the axis in which it rises is valid; everything outside is NaN, in both directions.
@@ -11,86 +7,19 @@ the axis in which it rises is valid; everything outside is NaN, in both directio
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 from numpy.polynomial import polynomial
 
+from vlm3data.geometry.lenses import Lens, lens_of
 from vlm3data.types import Distortion, Float64Array
 
 _NEWTON_STEPS = 50
 _RESIDUAL = 1e-12
 
-
-@dataclass(frozen=True, slots=True)
-class _Lens:
-    """N and D by ascending powers of q, the tangential terms, and the radius at which the model folds."""
-
-    numerator: tuple[float, ...]
-    denominator: tuple[float, ...] = (1.0,)
-    p1: float = 0.0
-    p2: float = 0.0
-    fisheye: bool = False
-
-    @property
-    def max_radius(self) -> float:
-        """The first radius where the slope of r·N/D is zero or D is; for a fisheye at most 90° off axis."""
-        n, d = self.numerator, self.denominator
-        times_q = (0.0, 2.0)
-        slope = polynomial.polysub(
-            polynomial.polymul(polynomial.polyadd(n, polynomial.polymul(times_q, polynomial.polyder(n))), d),
-            polynomial.polymul(polynomial.polymul(times_q, n), polynomial.polyder(d)),
-        )
-        # np.roots takes the highest power first, so these are roots in 1/q; it divides by N(0) = D(0) = 1,
-        # while dividing by a tiny last coefficient would cost roots in q all their digits.
-        inverse = np.concatenate([np.roots(slope), np.roots(d)])
-        real = inverse.real[(np.abs(inverse.imag) <= 1e-9 * np.abs(inverse)) & (inverse.real > 0)]
-        return min([*(1 / np.sqrt(real)), np.pi / 2 if self.fisheye else np.inf])
-
-
-def _brown_conrady(k1: float, k2: float, p1: float, p2: float, *more: float) -> _Lens:
-    if len(more) not in (0, 1, 4):
-        raise TypeError("4, 5 or 8 parameters")
-    k3, k4, k5, k6 = (*more, 0.0, 0.0, 0.0, 0.0)[:4]
-    return _Lens((1.0, k1, k2, k3), (1.0, k4, k5, k6), p1, p2)
-
-
-def _simple_radial(k: float) -> _Lens:
-    return _Lens((1.0, k))
-
-
-def _radial(k1: float, k2: float) -> _Lens:
-    return _Lens((1.0, k1, k2))
-
-
-def _opencv(k1: float, k2: float, p1: float, p2: float) -> _Lens:
-    return _Lens((1.0, k1, k2), p1=p1, p2=p2)
-
-
-def _opencv_fisheye(k1: float, k2: float, k3: float, k4: float) -> _Lens:
-    return _Lens((1.0, k1, k2, k3, k4), fisheye=True)
-
-
-_MODELS: dict[str, Callable[..., _Lens]] = {
-    "brown_conrady": _brown_conrady,
-    "simple_radial": _simple_radial,
-    "radial": _radial,
-    "opencv": _opencv,
-    "opencv_fisheye": _opencv_fisheye,
-}
-
-
-@lru_cache(maxsize=256)
-def _lens(distortion: Distortion) -> tuple[_Lens, float]:
-    if distortion.model not in _MODELS:
-        raise ValueError(f"unknown distortion {distortion.model!r}; known: {', '.join(_MODELS)}")
-    try:
-        lens = _MODELS[distortion.model](*distortion.params)
-    except TypeError as error:
-        raise ValueError(f"wrong number of parameters: {distortion} ({error})") from None
-    return lens, lens.max_radius
+_Jacobian = tuple[Float64Array, Float64Array, Float64Array, Float64Array]
+"""dx/dx, dx/dy, dy/dx, dy/dy."""
 
 
 def distort(distortion: Distortion, xy: npt.ArrayLike) -> Float64Array:
@@ -98,10 +27,10 @@ def distort(distortion: Distortion, xy: npt.ArrayLike) -> Float64Array:
 
     Raises ValueError for an unknown model or a wrong number of parameters.
     """
-    lens, max_radius = _lens(distortion)
+    lens, max_radius = lens_of(distortion)
     points = np.asarray(xy, float)
-    if lens.fisheye:
-        points = _with_radius(points, np.arctan)
+    if lens.bend:
+        points = _with_radius(points, lens.bend.to)
     with np.errstate(all="ignore"):  # far outside the valid region the polynomials overflow
         distorted, jacobian = _apply(lens, points)
         return np.where(_valid(points, jacobian, max_radius), distorted, np.nan)
@@ -112,17 +41,17 @@ def undistort(distortion: Distortion, xy: npt.ArrayLike) -> Float64Array:
 
     Newton's method, started just below the solution of the radial part, which keeps it on the rising branch.
     """
-    lens, max_radius = _lens(distortion)
+    lens, max_radius = lens_of(distortion)
     target = np.asarray(xy, float)
     with np.errstate(all="ignore"):  # points without a solution wander off; they are NaN in the end
         points = _radial_start(lens, target, max_radius)
         for _ in range(_NEWTON_STEPS):
-            distorted, (xx, xy_, yy) = _apply(lens, points)
+            distorted, (xx, xy_, yx, yy) = _apply(lens, points)
             error = distorted - target
             step = np.stack(
-                [yy * error[..., 0] - xy_ * error[..., 1], xx * error[..., 1] - xy_ * error[..., 0]], axis=-1
+                [yy * error[..., 0] - xy_ * error[..., 1], xx * error[..., 1] - yx * error[..., 0]], axis=-1
             )
-            step /= (xx * yy - xy_**2)[..., None]
+            step /= (xx * yy - xy_ * yx)[..., None]
             points = points - step
             if not np.any(np.abs(step) > 1e-15 * (1 + np.abs(points))):
                 break
@@ -130,39 +59,62 @@ def undistort(distortion: Distortion, xy: npt.ArrayLike) -> Float64Array:
         residual = np.linalg.norm(distorted - target, axis=-1, keepdims=True)
         solved = residual <= _RESIDUAL * (1 + np.linalg.norm(target, axis=-1, keepdims=True))
         points = np.where(solved & _valid(points, jacobian, max_radius), points, np.nan)
-    return _with_radius(points, np.tan) if lens.fisheye else points
+    return _with_radius(points, lens.bend.back) if lens.bend else points
 
 
-def _apply(lens: _Lens, points: Float64Array) -> tuple[Float64Array, tuple[Float64Array, ...]]:
-    """Return the distorted points and their derivatives (dx/dx, dx/dy = dy/dx, dy/dy)."""
+def _apply(lens: Lens, points: Float64Array) -> tuple[Float64Array, _Jacobian]:
+    """Return the distorted points of bent ones, and the derivatives."""
     x, y = points[..., 0], points[..., 1]
     q = x * x + y * y
     n, d = polynomial.polyval(q, lens.numerator), polynomial.polyval(q, lens.denominator)
     n_slope = polynomial.polyval(q, polynomial.polyder(lens.numerator))
     d_slope = polynomial.polyval(q, polynomial.polyder(lens.denominator))
     gain, gain_slope = n / d, (n_slope * d - n * d_slope) / d**2
-    p1, p2 = lens.p1, lens.p2
-    distorted = np.stack(
+    radial = np.stack([x * gain, y * gain], axis=-1)
+    cross = 2 * x * y * gain_slope
+    xx, yy = gain + 2 * x * x * gain_slope, gain + 2 * y * y * gain_slope
+    if not (lens.p1 or lens.p2 or any(lens.s)):
+        return radial, (xx, cross, cross, yy)
+    if not lens.staged:
+        shift, (axx, axy, ayx, ayy) = _aside(lens, x, y)
+        return radial + shift, (xx + axx, cross + axy, cross + ayx, yy + ayy)
+    shift, (axx, axy, ayx, ayy) = _aside(lens, radial[..., 0], radial[..., 1])
+    axx, ayy = 1 + axx, 1 + ayy
+    return radial + shift, (
+        axx * xx + axy * cross,
+        axx * cross + axy * yy,
+        ayx * xx + ayy * cross,
+        ayx * cross + ayy * yy,
+    )
+
+
+def _aside(lens: Lens, x: Float64Array, y: Float64Array) -> tuple[Float64Array, _Jacobian]:
+    """Return what the terms that are not radial add at (x, y), and its derivatives."""
+    q = x * x + y * y
+    p1, p2, (s0, s1, s2, s3) = lens.p1, lens.p2, lens.s
+    shift = np.stack(
         [
-            x * gain + 2 * p1 * x * y + p2 * (q + 2 * x * x),
-            y * gain + 2 * p2 * x * y + p1 * (q + 2 * y * y),
+            2 * p1 * x * y + p2 * (q + 2 * x * x) + (s0 + s1 * q) * q,
+            2 * p2 * x * y + p1 * (q + 2 * y * y) + (s2 + s3 * q) * q,
         ],
         axis=-1,
     )
-    return distorted, (
-        gain + 2 * x * x * gain_slope + 2 * p1 * y + 6 * p2 * x,
-        2 * x * y * gain_slope + 2 * p1 * x + 2 * p2 * y,
-        gain + 2 * y * y * gain_slope + 6 * p1 * y + 2 * p2 * x,
+    across, down = 2 * (s0 + 2 * s1 * q), 2 * (s2 + 2 * s3 * q)
+    return shift, (
+        2 * p1 * y + 6 * p2 * x + across * x,
+        2 * p1 * x + 2 * p2 * y + across * y,
+        2 * p1 * x + 2 * p2 * y + down * x,
+        6 * p1 * y + 2 * p2 * x + down * y,
     )
 
 
-def _valid(points: Float64Array, jacobian: tuple[Float64Array, ...], max_radius: float) -> npt.NDArray[np.bool_]:
-    xx, xy, yy = jacobian
-    return ((np.linalg.norm(points, axis=-1) < max_radius) & (xx * yy > xy * xy))[..., None]
+def _valid(points: Float64Array, jacobian: _Jacobian, max_radius: float) -> npt.NDArray[np.bool_]:
+    xx, xy, yx, yy = jacobian
+    return ((np.linalg.norm(points, axis=-1) < max_radius) & (xx * yy > xy * yx))[..., None]
 
 
-def _radial_start(lens: _Lens, target: Float64Array, max_radius: float) -> Float64Array:
-    """Return points just below the solution without tangential terms, from a table of the radial curve."""
+def _radial_start(lens: Lens, target: Float64Array, max_radius: float) -> Float64Array:
+    """Return points just below the solution without the terms that are not radial, from a table of the curve."""
     radius = np.linalg.norm(target, axis=-1, keepdims=True)
     reach = np.nanmax(radius, initial=0.0)
     end = min(max_radius, 2 * reach + 1e-9)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pycolmap
 import pytest
 from PIL import Image
 from scipy import ndimage
@@ -17,6 +18,16 @@ REALDATA = Path(__file__).parents[3] / "../shared/realdata"
 PHOTOGRAPHS = ("colmap_lund/images/*.JPG", "ibims1/rgb/*.png", "nuscenes/samples/CAM_FRONT/*.jpg")
 BARREL = Distortion("opencv", (-0.15, 0.02, 1e-3, -2e-3))
 FISHEYE = Distortion("opencv_fisheye", (0.03, -0.01, 0.002, -0.001))
+COLMAP = {
+    "simple_radial": (-0.12,),
+    "radial": (-0.15, 0.03),
+    "full_opencv": (-0.15, 0.02, 1e-3, -2e-3, 0.01, 0.05, -0.01, 0.003),
+    "fov": (0.8,),
+    "simple_radial_fisheye": (0.05,),
+    "radial_fisheye": (0.05, -0.02),
+    "thin_prism_fisheye": (0.03, -0.01, 1e-3, 2e-3, 0.002, -0.001, 1e-3, -2e-3),
+    "rad_tan_thin_prism_fisheye": (0.03, -0.01, 2e-3, -1e-3, 1e-4, 0, 1e-3, 2e-3, 1e-3, -1e-3, 2e-3, 5e-4),
+}
 
 
 def camera_for(scale, size=(400, 300), distortion=None, fy_over_fx=1.0):
@@ -149,17 +160,39 @@ def test_the_last_column_does_not_drift():
 
 @pytest.mark.parametrize("lens", [BARREL, FISHEYE], ids=["barrel", "fisheye"])
 def test_one_resampling_equals_undistortion_and_resize_done_finely(lens):
-    camera = camera_for(0.6, (400, 300), lens)
+    module = cv2.fisheye if lens is FISHEYE else cv2
+
+    def by_opencv(camera, seen):
+        matrix = np.array([[camera.fx_px, 0, camera.cx_px], [0, camera.fy_px, camera.cy_px], [0, 0, 1.0]])
+        zero = np.zeros(3)
+        return module.projectPoints(seen[:, None], zero, zero, matrix, np.array(lens.params))[0].reshape(-1, 2)
+
+    check_one_resampling(camera_for(0.6, (400, 300), lens), by_opencv)
+
+
+@pytest.mark.parametrize("model", COLMAP)
+def test_one_resampling_equals_what_colmap_undistorts_done_finely(model):
+    def by_colmap(camera, seen):
+        focal = (
+            [camera.fx_px]
+            if model in ("simple_radial", "radial", "simple_radial_fisheye", "radial_fisheye")
+            else [camera.fx_px, camera.fy_px]
+        )
+        params = [*focal, camera.cx_px, camera.cy_px, *COLMAP[model]]
+        size = {"width": camera.width_px, "height": camera.height_px}
+        return pycolmap.Camera(model=model.upper(), params=params, **size).img_from_cam(seen)
+
+    check_one_resampling(camera_for(0.6, (400, 300), Distortion(model, COLMAP[model])), by_colmap)
+
+
+def check_one_resampling(camera, project_exactly):
     image = ndimage.gaussian_filter(detailed(300, 400), (2, 2, 0))
     moved, target, (s, _), _ = unify_image(image, camera, align="none")
     # Undistorted at 4 samples a target pixel and axis, cubic splines in doubles, then averaged.
     fine = (np.arange(4 * target.width_px) + 0.5) / 4, (np.arange(4 * target.height_px) + 0.5) / 4
     pinhole = Camera(camera.fx_px, camera.fy_px, camera.cx_px, camera.cy_px, 1, 1)
     seen = rays(pinhole, np.stack(np.meshgrid(*fine), -1) / s).reshape(-1, 3)
-    matrix = np.array([[camera.fx_px, 0, camera.cx_px], [0, camera.fy_px, camera.cy_px], [0, 0, 1.0]])
-    zero = np.zeros(3)
-    module = cv2.fisheye if lens is FISHEYE else cv2
-    source = module.projectPoints(seen[:, None], zero, zero, matrix, np.array(lens.params))[0].reshape(-1, 2)
+    source = project_exactly(camera, seen)
     for channel in range(3):
         exact = ndimage.map_coordinates(
             image[..., channel].astype(float), (source[:, 1] - 0.5, source[:, 0] - 0.5), mode="nearest"
