@@ -7,6 +7,7 @@ ways, it is asked only if both give the same answer:
 
 - left and right: by the centres in space and by those of the 2D boxes;
 - behind and in front: by the nearest part's depth, the centre's depth and the straight distance to the nearest part;
+- big and small: by the volume of the boxes and by their diagonal (is a door bigger than a chair?);
 - widths, heights, gaps: of the box and of the ellipsoid inside it, for what fills a box may be round.
 """
 
@@ -34,7 +35,8 @@ MIN_DEEPER = 1.1
 MIN_LARGER_M = 0.05
 MIN_LARGER = 1.15
 """A width or height is larger where it is so by this length and by this factor."""
-MIN_VOLUME = 1.5
+MIN_VOLUME = 2.0
+"""A volume is larger where it is so by this factor: an ellipsoid fills pi / 6 of its box, so shapes cannot decide."""
 MIN_SIZE_M = 0.05
 MIN_OF_RANGE = 0.01
 """Lengths shorter than this share of how far away they are (10 px at f = 1000 px) are not asked for."""
@@ -126,7 +128,11 @@ def _extents(a: Measures, b: Measures, axis: int) -> int:
 
 def _volume(a: Measures, b: Measures) -> int:
     """Tell whether a takes more space."""
-    return _larger(math.prod(a.region.size_m), math.prod(b.region.size_m), 0.0, MIN_VOLUME)
+    sizes = a.region.size_m, b.region.size_m
+    return _agreed(
+        _larger(math.prod(sizes[0]), math.prod(sizes[1]), 0.0, MIN_VOLUME),
+        _sign(math.hypot(*sizes[0]) - math.hypot(*sizes[1])),
+    )
 
 
 COMPARE: dict[str, Callable[[Measures, Measures], int]] = {
