@@ -54,7 +54,9 @@ def read_vertices(fs: AbstractFileSystem, path: str) -> Float64Array:
     if len(data) < count * row.itemsize:
         raise UserError(f"{path}: the file ends inside the vertices; copy it again")
     rows = np.frombuffer(data, row)
-    return _finite(np.stack([rows[f"{names.index(axis)}"].astype(np.float64) for axis in "xyz"], axis=1), path)
+    with np.errstate(invalid="ignore"):  # damage may look like a signalling NaN
+        axes = [rows[f"{names.index(axis)}"].astype(np.float64) for axis in "xyz"]
+    return _finite(np.stack(axes, axis=1), path)
 
 
 def write_mesh(file: BinaryIO, vertices_m: npt.ArrayLike, faces: npt.ArrayLike) -> None:

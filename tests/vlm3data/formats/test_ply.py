@@ -81,7 +81,7 @@ def test_a_file_that_is_cut_off_or_not_finite_is_refused(mesh):
     data = mesh.read_bytes()
     start = data.index(b"end_header\n") + 11
     mesh.write_bytes(data[: start + 599])
-    with pytest.raises(UserError, match="ends inside the vertices|claims 50 vertices"):
+    with pytest.raises(UserError, match=r"ends inside the vertices|claims 50 vertices"):
         read(mesh)
     mesh.write_bytes(data[:start] + np.float32(np.nan).tobytes() + data[start + 4 :])
     with pytest.raises(UserError, match="not finite"):
