@@ -54,16 +54,40 @@ def epe(pred_xy: npt.ArrayLike, truth_xy: npt.ArrayLike) -> float:
 
 
 def auc_at_30(rot_err_deg: Numbers, trans_err_deg: Numbers) -> float:
-    """Return the AUC, 0 to 1, up to 30 degrees of max(rotation, direction error); NaN of nothing.
+    """Return `auc` up to 30 degrees."""
+    return auc(rot_err_deg, trans_err_deg, 30)
 
-    The mean of the cumulative histogram over 30 bins of 1 degree, as VGGT and Depth Anything 3 compute it;
-    not the trapezoid. The last bin is closed: 30.0 is inside. A NaN error is a miss.
+
+def auc(rot_err_deg: Numbers, trans_err_deg: Numbers, up_to_deg: int) -> float:
+    """Return the AUC, 0 to 1, up to `up_to_deg` of max(rotation, direction error); NaN of nothing.
+
+    The mean of the cumulative histogram over bins of 1 degree, as VGGT and Depth Anything 3 compute it; not
+    the trapezoid. The last bin is closed: at 30, an error of 30.0 is inside. A NaN error is a miss.
     """
-    error_deg = np.atleast_1d(np.maximum(_numbers(rot_err_deg), _numbers(trans_err_deg)))
+    error_deg = _pose_errors(rot_err_deg, trans_err_deg)
     if not error_deg.size:
         return float("nan")
-    counts, _ = np.histogram(error_deg[np.isfinite(error_deg)], bins=np.arange(31))
+    counts, _ = np.histogram(error_deg[np.isfinite(error_deg)], bins=np.arange(up_to_deg + 1))
     return float(np.mean(np.cumsum(counts) / error_deg.size))
+
+
+def auc_trapezoid(rot_err_deg: Numbers, trans_err_deg: Numbers, up_to_deg: float) -> float:
+    """Return the AUC, 0 to 1, under recall over max(rotation, direction error) up to `up_to_deg`; NaN of nothing.
+
+    Recall rises linearly from one error to the next, from 0 at 0 degrees, and stays level after the last one below
+    the limit, as LoFTR computes it. A NaN error is a miss.
+    """
+    error_deg = _pose_errors(rot_err_deg, trans_err_deg)
+    if not error_deg.size:
+        return float("nan")
+    below = np.sort(error_deg[error_deg < up_to_deg])
+    recall = np.arange(len(below) + 1) / error_deg.size
+    x, y = np.concatenate([[0.0], below, [up_to_deg]]), np.append(recall, recall[-1])
+    return float(np.sum(np.diff(x) * (y[1:] + y[:-1]) / 2) / up_to_deg)
+
+
+def _pose_errors(rot_err_deg: Numbers, trans_err_deg: Numbers) -> Float64Array:
+    return np.atleast_1d(np.maximum(_numbers(rot_err_deg), _numbers(trans_err_deg)))
 
 
 def mean_of_each(scores: Iterable[Mapping[str, float]]) -> dict[str, float]:

@@ -27,6 +27,7 @@ PLUGINS: dict[str, dict[str, str]] = {
         "correspondence": "vlm3data.tasks.correspondence:CorrespondenceTask",
         "depth": "vlm3data.tasks.depth:DepthTask",
         "objects": "vlm3data.tasks.objects:ObjectsTask",
+        "pose": "vlm3data.tasks.pose:PoseTask",
     },
     "weighting": {
         "explicit": "vlm3data.weighting.explicit:explicit",

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vlm3data.metrics import auc_at_30, delta1, epe, relative_success
+from vlm3data.metrics import auc, auc_at_30, auc_trapezoid, delta1, epe, relative_success
 
 positive = st.floats(0.01, 1000)
 angles = st.floats(0, 180)
@@ -59,3 +59,28 @@ def test_auc_known_values():
 
 def test_nothing_has_no_score():
     assert all(math.isnan(score([], [])) for score in (delta1, relative_success, auc_at_30))
+
+
+@given(st.lists(st.tuples(angles, angles), min_size=1, max_size=30), st.integers(1, 40))
+def test_auc_of_any_limit_counts_the_pairs_below_each_degree(errors, limit):
+    worst = [max(pair) for pair in errors]
+    below = [np.mean([e < degree or (degree == limit and e == limit) for e in worst]) for degree in range(1, limit + 1)]
+    assert auc(*zip(*errors, strict=True), limit) == pytest.approx(np.mean(below))
+
+
+@given(st.lists(st.tuples(angles, angles), min_size=1, max_size=30), st.sampled_from([5, 10, 20]))
+def test_the_trapezoid_is_the_area_under_recall(errors, limit):
+    worst = np.sort([max(pair) for pair in errors])
+    points = [(0.0, 0.0), *((error, (i + 1) / len(worst)) for i, error in enumerate(worst) if error < limit)]
+    points.append((limit, points[-1][1]))
+    area = sum((b[0] - a[0]) * (a[1] + b[1]) / 2 for a, b in zip(points, points[1:], strict=False))
+    assert auc_trapezoid(*zip(*errors, strict=True), limit) == pytest.approx(area / limit)
+
+
+def test_trapezoid_known_values():
+    assert auc_trapezoid([0.0], [0.0], 5) == 1.0
+    assert auc_trapezoid([0.0], [1.0], 5) == pytest.approx(0.9)
+    assert auc_trapezoid([5.0], [1.0], 5) == 0.0
+    assert auc_trapezoid([1.0, math.nan], [0.0, 0.0], 10) == pytest.approx(0.475)
+    assert math.isnan(auc_trapezoid([], [], 5))
+    assert math.isnan(auc([], [], 5))

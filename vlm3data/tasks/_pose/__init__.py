@@ -1,0 +1,1 @@
+"""What the pose task is made of: what is asked, and how its answers are written and read."""
