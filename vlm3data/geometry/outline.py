@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,9 @@ NEAR_M = 0.05
 """What of a box is nearer to the camera's plane than this, or behind it, is cut away before projecting."""
 _POINTS_PER_EDGE = 17
 """A lens bends edges: along each, so many points are projected."""
+
+Polygon = list[tuple[float, float]]
+"""Corners (x, y) in order around it."""
 
 
 class BoxInImage(NamedTuple):
@@ -47,8 +51,8 @@ def project_box(cam_from_box: npt.ArrayLike, size_m: npt.ArrayLike, camera: Came
     area = polygon_area(inside)
     if not area > 0:
         return None
-    (x1, y1), (x2, y2) = inside.min(axis=0).tolist(), inside.max(axis=0).tolist()
-    return BoxInImage((x1, y1, x2, y2), area / polygon_area(outline) * float(known.mean()))
+    x, y = zip(*inside, strict=True)
+    return BoxInImage((min(x), min(y), max(x), max(y)), area / polygon_area(outline) * float(known.mean()))
 
 
 def _before_camera(edges: Float64Array) -> Float64Array:
@@ -61,44 +65,50 @@ def _before_camera(edges: Float64Array) -> Float64Array:
     return np.where((z < NEAR_M)[..., None], cut, edges)
 
 
-def convex_hull(points: npt.ArrayLike) -> Float64Array:
-    """Return the corners (m, 2) of the convex hull of `points` (n, 2), in order around it (Andrew's monotone chain)."""
-    ordered = sorted(set(map(tuple, np.asarray(points, float).tolist())))
+def convex_hull(points: npt.ArrayLike) -> Polygon:
+    """Return the corners of the convex hull of `points` (n, 2), in order around it (Andrew's monotone chain)."""
+    ordered = sorted({(x, y) for x, y in np.asarray(points, float).tolist()})
     if len(ordered) < 3:
-        return np.array(ordered).reshape(-1, 2)
+        return ordered
 
-    def chain(sequence: list[tuple[float, ...]]) -> list[tuple[float, ...]]:
-        kept: list[tuple[float, ...]] = []
+    def chain(sequence: Polygon) -> Polygon:
+        kept: Polygon = []
         for x, y in sequence:
-            while len(kept) > 1 and (kept[-1][0] - kept[-2][0]) * (y - kept[-2][1]) <= (kept[-1][1] - kept[-2][1]) * (
-                x - kept[-2][0]
-            ):
+            while len(kept) > 1:
+                (x1, y1), (x2, y2) = kept[-2:]
+                if (x2 - x1) * (y - y2) > (y2 - y1) * (x - x2):
+                    break
                 kept.pop()
             kept.append((x, y))
         return kept[:-1]
 
-    return np.array(chain(ordered) + chain(ordered[::-1]))
+    return chain(ordered) + chain(ordered[::-1])
 
 
-def clip_to(polygon: Float64Array, size_px: tuple[int, int]) -> Float64Array:
-    """Return the part (m, 2) of a convex polygon (n, 2) inside an image of `size_px` (Sutherland and Hodgman)."""
+def clip_to(polygon: Polygon, size_px: tuple[int, int]) -> Polygon:
+    """Return the part of a convex polygon inside an image of `size_px` (Sutherland and Hodgman)."""
     for axis, bound, sign in ((0, 0.0, 1), (1, 0.0, 1), (0, float(size_px[0]), -1), (1, float(size_px[1]), -1)):
-        if not len(polygon):
-            return polygon
-        away = sign * (polygon[:, axis] - bound)
-        kept: list[Float64Array] = []
-        for here, there, d, e in zip(polygon, np.roll(polygon, -1, 0), away, np.roll(away, -1), strict=True):
+        away = [sign * (corner[axis] - bound) for corner in polygon]
+        if min(away, default=0.0) >= 0:
+            continue
+        kept: Polygon = []
+        for index, here in enumerate(polygon):
+            there, d, e = polygon[index - 1], away[index], away[index - 1]
+            if (d < 0 < e) or (e < 0 < d):
+                t = d / (d - e)
+                kept.append((here[0] + t * (there[0] - here[0]), here[1] + t * (there[1] - here[1])))
             if d >= 0:
                 kept.append(here)
-            if (d < 0 < e) or (e < 0 < d):
-                kept.append(here + d / (d - e) * (there - here))
-        polygon = np.array(kept).reshape(-1, 2)
+        polygon = kept
     return polygon
 
 
-def polygon_area(polygon: Float64Array) -> float:
-    """Return the area of a polygon (n, 2) by its corners in order around it."""
+def polygon_area(polygon: Polygon) -> float:
+    """Return the area of a polygon."""
     if len(polygon) < 3:
         return 0.0
-    x, y = (polygon - polygon.mean(axis=0)).T
-    return float(abs(x @ np.roll(y, -1) - y @ np.roll(x, -1)) / 2)
+    x0, y0 = polygon[0]  # differences keep their digits where a polygon is far from the origin
+    twice = 0.0
+    for (x1, y1), (x2, y2) in pairwise(polygon[1:]):
+        twice += (x1 - x0) * (y2 - y0) - (x2 - x0) * (y1 - y0)
+    return abs(twice) / 2

@@ -51,6 +51,7 @@ class ObjectsTask:
         path = options.wordings or str(PACKS / "objects.yaml")
         self.pack = WordingPack.open(path, EXAMPLES, FACTS)
         check(self.pack, path)
+        self._wordings = {name: self.pack.fitting(category=name) for name in CATEGORIES}
 
     def about(self) -> dict[str, Any]:
         """Return what shapes the questions: the options, with the wordings' digest in place of their path."""
@@ -83,7 +84,7 @@ class ObjectsTask:
         category, regions = asked.category, [measures.region for measures in asked.measured]
         said = {"length": say_length(asked.outcome["length_m"], rng)} if category.kind == "length" else asked.outcome
         values = values_for([region.box for region in regions], [region.label for region in regions], said)
-        wordings = self.pack.fitting(category=category.name)
+        wordings = self._wordings[category.name]
         wording = wordings[int(rng.integers(len(wordings)))]
         truth = {
             "category": category.name,

@@ -84,11 +84,12 @@ def _region(box: Box3D, cam_from_world: Float64Array, view: View) -> Region | No
         return None
     pose = np.round(cam_from_world @ box.world_from_box, _DECIMALS)
     a, b, c = (round(float(side), _DECIMALS) for side in box.size_m)
-    source, unified = (project_box(pose, (a, b, c), camera) for camera in (view.source_camera, view.camera))
-    if source is None or unified is None or min(source.in_view, unified.in_view) < MIN_IN_VIEW:
+    seen = project_box(pose, (a, b, c), view.source_camera)
+    if seen is None or seen.in_view < MIN_IN_VIEW:
         return None
-    text = text_box(source.box_px, view)
-    if text is None or min(_sides_px(text, view.camera)) < MIN_SIDE_PX:
+    text = text_box(seen.box_px, view)
+    left = project_box(pose, (a, b, c), view.camera)
+    if text is None or left is None or left.in_view < MIN_IN_VIEW or min(_sides_px(text, view.camera)) < MIN_SIDE_PX:
         return None
     return Region(text, box.label.replace("_", " "), pose, (a, b, c))
 
