@@ -13,7 +13,11 @@ LEFT, RIGHT = [12.0, 30.0, 60.0, 90.0], [70.0, 40.0, 140.0, 111.0]
 """Two boxes in a picture of 160 x 120."""
 BENCH: tuple[tuple[str, str, str], ...] = (
     ("left_predicate", "Would you say <mask> is left of <mask>?", "Yes, Region [0] is left of Region [1]."),
-    ("right_predicate", "Is Region [0] <mask> to the right of Region [1] <mask>?", "In fact, Region [0] is to the left."),
+    (
+        "right_predicate",
+        "Is Region [0] <mask> to the right of Region [1] <mask>?",
+        "In fact, Region [0] is to the left.",
+    ),
     ("behind_predicate", "Is <mask> <depth> behind <mask> <depth>?", "No, Region [0] is in front of Region [1]."),
     ("tall_choice", "Which one is taller, <mask> or <mask>?", "Region [1] is taller."),
     ("below_choice", "Which of <mask> and <mask> is lower?", "Region [0] is lower than Region [1]."),

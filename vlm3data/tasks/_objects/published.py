@@ -17,8 +17,8 @@ _PLACE = re.compile(r"\{(\d+)\}")
 def published_truth(asked: BoxQuestion, view: View) -> tuple[str, str, dict[str, Any]]:
     """Return question, answer and truth of a benchmark's question, its regions in text coordinates.
 
-    Raises Drop: unknown_category, wrong_number_of_regions, regions_alike, truth_unreadable, and where too little of a
-    region stays in view Cut("region_out_of_view").
+    Raises Drop: unknown_category, wrong_number_of_regions, region_too_small, regions_alike, truth_unreadable, and where
+    too little of a region stays in view Cut("region_out_of_view").
     """
     if asked.category not in CATEGORIES:
         raise Drop("unknown_category", asked.category)
@@ -33,12 +33,14 @@ def published_truth(asked: BoxQuestion, view: View) -> tuple[str, str, dict[str,
         box = text_box(box_px, view)
         if box is None:
             raise Cut("region_out_of_view")
+        if box[0] == box[2] or box[1] == box[3]:
+            raise Drop("region_too_small", str(box))
         boxes.append(box)
     if len(set(boxes)) < len(boxes):
         raise Drop("regions_alike", str(boxes))
     question, answer = (_with_regions(text, boxes) for text in (asked.question, asked.answer))
     value = read(category, answer, boxes, [""] * len(boxes))
-    if value is None:
+    if value is None or (category.kind == "length" and value < 0):
         raise Drop("truth_unreadable", f"{category.name}: {asked.answer!r}")
     truth = {
         "category": category.name,
