@@ -1,7 +1,8 @@
 """How the files of a posed RGB-D folder are named and what is in them: a small YAML, checked once.
 
 A pattern is a path below a scene's directory: `{frame}` stands for what names a frame, `*` for anything else in a
-file's name. In place of a pattern, a list: a text file with a line `frame path` for each file.
+file's name. In place of a pattern, a list: a text file with a line `frame path` for each file, below the list's own
+directory.
 """
 
 from __future__ import annotations
@@ -178,10 +179,10 @@ def _from_list(fs: AbstractFileSystem, directory: str, name: str) -> dict[str, s
             continue
         target = words[1].strip() if len(words) == 2 else ""
         if not target or target.startswith("/") or ".." in target.split("/"):
-            raise UserError(f"{path}: line {number} is not 'frame path' with a path below {directory}")
+            raise UserError(f"{path}: line {number} is not 'frame path' with a path below {posixpath.dirname(path)}")
         if words[0] in found:
             raise UserError(f"{path}: line {number}: frame {words[0]} is listed twice")
-        found[words[0]] = posixpath.join(directory, target)
+        found[words[0]] = posixpath.join(posixpath.dirname(path), target)
     return found
 
 
