@@ -20,8 +20,10 @@ from vlm3data.layouts._nuscenes.objects import visibility_level
 from vlm3data.layouts._nuscenes.scene import begun
 from vlm3data.layouts.nuscenes import NuscenesLayout, scene_names
 from vlm3data.randomness import rng_for
+from vlm3data.synth.lidar import cast
+from vlm3data.synth.trace import trace
 from vlm3data.synth.views import clear_of
-from vlm3data.types import UserError
+from vlm3data.types import Camera, UserError
 
 SIZE_PX = (400, 225)
 TABLES = (
@@ -92,8 +94,12 @@ class Case(NamedTuple):
     channel: str
     truth: dict[str, np.ndarray]
     xy_px: np.ndarray
-    z_m: np.ndarray
+    in_cam_m: np.ndarray
     uncompensated_xy_px: np.ndarray
+
+    @property
+    def z_m(self) -> np.ndarray:
+        return self.in_cam_m[:, 2]
 
 
 def cases(data: Dataset) -> Iterator[Case]:
@@ -115,7 +121,7 @@ def cases(data: Dataset) -> Iterator[Case]:
         np.testing.assert_allclose(truth["global_from_cam"][:3, 3], r_now @ t_cam + t_now, atol=1e-6)
         # The intrinsics have 0 at the centre of the first pixel.
         xy, xy_still = ((p @ k.T)[:, :2] / p[:, 2:] + 0.5 for p in (in_cam, still))
-        yield Case(channel, truth, xy, in_cam[:, 2], xy_still)
+        yield Case(channel, truth, xy, in_cam, xy_still)
 
 
 def range_around(depth_m: np.ndarray, u: np.ndarray, v: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -173,6 +179,58 @@ def test_hidden_points_lie_behind_what_the_camera_sees(data: Dataset) -> None:
     assert hidden > 500
     assert behind > 0.99 * hidden
     assert 0.005 < np.mean(shares) < 0.2
+
+
+def test_visible_is_what_the_tracer_sees_along_the_points_own_ray(data: Dataset) -> None:
+    """A camera of one pixel looks exactly at the point."""
+    job = SceneJob("", 1, 0, "scene-0061", 3, 1, SIZE_PX, True)
+    recording = begun(job, rng_for(1, "nuscenes", "scene-0061"))
+    world_from_global = np.linalg.inv(recording.global_from_world)
+    rng, hidden, seen, doubtful = np.random.default_rng(0), 0, 0, 0
+    for case in list(cases(data))[: len(data.lists["sample"]) * 3 : 3]:
+        pose = world_from_global @ case.truth["global_from_cam"]
+        visible = case.truth["lidar_visible"]
+        index = case.truth["lidar_index"]
+        low, _ = range_around(case.truth["depth_m"], *np.floor(case.xy_px[index]).astype(int).T)
+        beside = low < case.z_m[index] - 0.05  # something nearer is in the next pixel
+        kinds = (visible & ~beside, visible & beside, ~visible)
+        # Every point: from a centimetre before it back to the camera nothing is met.
+        points = case.in_cam_m[index] @ pose[:3, :3].T + pose[:3, 3]
+        back = pose[:3, 3] - points
+        start = points + 0.01 * back / np.linalg.norm(back, axis=1)[:, None]
+        met, _ = cast(recording.packed, start, pose[:3, 3] - start)
+        assert np.count_nonzero(visible != (met > 1)) <= 2
+        chosen = [rng.permutation(np.flatnonzero(kind))[:40] for kind in kinds]
+        for number in np.concatenate(chosen).tolist():
+            x, y, z = case.in_cam_m[index[number]].tolist()
+            pixel = Camera(500.0, 500.0, 0.5 - 500.0 * x / z, 0.5 - 500.0 * y / z, 1, 1)
+            depth = 1.0 / trace(recording.packed, pixel, pose, 150.0).inverse_depth[0, 0]
+            before_m = (1.0 - depth / z) * np.hypot(np.hypot(x, y), z)
+            if 0.005 < before_m < 0.015:
+                doubtful += 1
+                continue
+            assert visible[number] == (before_m <= 0.01), (case.channel, number, before_m)
+            hidden, seen = hidden + (not visible[number]), seen + visible[number]
+    assert hidden > 80
+    assert seen > 150
+    assert doubtful < 20
+
+
+def test_outlines_in_the_pictures_are_where_depth_jumps(data: Dataset) -> None:
+    at_jumps: list[float] = []
+    mirrored: list[float] = []
+    for reading in data.lists["sample_data"]:
+        if data.channel(reading).startswith("CAM"):
+            with Image.open(data.root / reading["filename"]) as file:
+                image = np.asarray(file.convert("L")).astype(float)
+            with np.load(data.root / reading["filename"].replace("samples", "truth").replace("jpg", "npz")) as truth:
+                depth = np.nan_to_num(truth["depth_m"], nan=1e3)
+            change = np.abs(image[:, 2:] - image[:, :-2])[:, 1:]
+            jump = np.abs(np.diff(np.log(depth)))[:, 1:-1] > 0.3
+            at_jumps += change[jump].tolist()
+            mirrored += change[:, ::-1][jump].tolist()
+    assert len(at_jumps) > 1000
+    assert np.mean(at_jumps) > 2.5 * np.mean(mirrored)
 
 
 def test_every_token_resolves_and_records_are_linked(data: Dataset) -> None:
