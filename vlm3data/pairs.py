@@ -43,7 +43,7 @@ class ScenePairs:
         if number >= len(partners):
             raise Cut("no_overlap", self.frames[anchor].key)
         low, high = sorted((anchor, partners[number]))
-        first = bool(rng_for(self.seed, "order", self.scene, low, high).integers(2)) ^ (anchor == high)
+        first = bool(rng_for(self.seed, "order", self.scene, low, high).integers(2))
         one, other = self.frames[anchor], self.frames[partners[number]]
         return (one, other) if first else (other, one)
 

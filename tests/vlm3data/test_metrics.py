@@ -1,6 +1,7 @@
 """Scores at their edges: strict or closed, and what an unparsed answer costs."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -73,7 +74,7 @@ def test_the_trapezoid_is_the_area_under_recall(errors, limit):
     worst = np.sort([max(pair) for pair in errors])
     points = [(0.0, 0.0), *((error, (i + 1) / len(worst)) for i, error in enumerate(worst) if error < limit)]
     points.append((limit, points[-1][1]))
-    area = sum((b[0] - a[0]) * (a[1] + b[1]) / 2 for a, b in zip(points, points[1:], strict=False))
+    area = sum((b[0] - a[0]) * (a[1] + b[1]) / 2 for a, b in pairwise(points))
     assert auc_trapezoid(*zip(*errors, strict=True), limit) == pytest.approx(area / limit)
 
 

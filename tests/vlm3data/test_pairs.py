@@ -1,0 +1,95 @@
+"""Which frames are paired: overlapping ones, in an order drawn at random, no sample twice."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from vlm3data.build import BuildConfig, samples
+from vlm3data.pairs import ScenePairs
+from vlm3data.sources.synthetic import SyntheticSource
+from vlm3data.types import Cut, Drop, Frame
+
+VIEWS = 8
+OPTIONS = {"domains": ("hall",), "scenes": 1, "views": VIEWS, "width_px": 96, "height_px": 64}
+
+
+def frames() -> list[Frame]:
+    source = SyntheticSource("", SyntheticSource.Options.model_validate(OPTIONS), 4)
+    (scene,) = source.scenes(None)
+    return list(source.frames(scene))
+
+
+FRAMES = frames()
+
+
+def pairs(changed: dict[int, Frame] | None = None, seed: int = 0, per_frame: int = 3) -> ScenePairs:
+    shown = [(changed or {}).get(number, frame) for number, frame in enumerate(FRAMES)]
+    return ScenePairs("scene", shown, SyntheticSource.facts, None, seed, per_frame)
+
+
+def every_pair(scene: ScenePairs, per_frame: int = 3) -> list[tuple[int, str, str]]:
+    found = []
+    for anchor in range(VIEWS):
+        for number in range(per_frame):
+            try:
+                one, other = scene.pair(anchor, number)
+            except Cut:
+                break
+            found.append((anchor, one.key, other.key))
+    return found
+
+
+def test_a_pair_holds_the_frame_that_begins_it_and_another_and_none_comes_twice():
+    drawn = [pair for seed in range(8) for pair in every_pair(pairs(seed=seed))]
+    assert len(drawn) > 8 * VIEWS
+    for anchor, one, other in drawn:
+        assert FRAMES[anchor].key in (one, other)
+        assert one != other
+    for seed in range(8):
+        ordered = Counter(pair[1:] for pair in every_pair(pairs(seed=seed)))
+        assert max(ordered.values()) == 1, "one order of two frames is one sample"
+    assert 0.35 < np.mean([FRAMES[anchor].key == one for anchor, one, _ in drawn]) < 0.65
+
+
+def test_the_same_pairs_come_whichever_frames_are_asked_first():
+    forwards, backwards = pairs(), pairs()
+    expected = {anchor: forwards.pair(anchor, 0) for anchor in range(VIEWS)}
+    assert {anchor: backwards.pair(anchor, 0) for anchor in reversed(range(VIEWS))} == expected
+
+
+def test_a_frame_without_pose_or_depth_is_nobodys_partner_and_says_what_it_lacks():
+    def broken() -> np.ndarray:
+        raise Drop("depth_unreadable")
+
+    changed = {
+        0: replace(FRAMES[0], world_from_cam=None),
+        1: replace(FRAMES[1], depth_m=None),
+        2: replace(FRAMES[2], depth_m=broken),
+    }
+    scene = pairs(changed)
+    for anchor, reason in ((0, "no_pose"), (1, "no_depth_map"), (2, "depth_unreadable")):
+        with pytest.raises(Drop, match=reason):
+            scene.pair(anchor, 0)
+    for anchor in range(3, VIEWS):
+        assert not {FRAMES[number].key for number in (0, 1, 2)} & {frame.key for frame in scene.pair(anchor, 0)}
+
+
+def test_the_keys_of_a_build_with_pairs_are_different():
+    config = BuildConfig(
+        source="synthetic",
+        options=OPTIONS,
+        tasks={"correspondence": {}, "pose": {}, "depth": {}},
+        focal_px=120.0,
+        pairs=4,
+        seed=4,
+    )
+    made = list(samples(config))
+    assert len({sample.key for sample in made}) == len(made) > 3 * VIEWS
+    for sample in made:
+        assert len(sample.images) == len(sample.record["views"]) == len(sample.record["frames"])
+        tasks = {question.task for question in sample.questions}
+        assert tasks <= ({"depth"} if len(sample.images) == 1 else {"correspondence", "pose"})
