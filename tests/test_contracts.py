@@ -12,6 +12,7 @@ import pytest
 from tests.conftest import jsonl_line, write_jsonl
 from tests.tiny_nuscenes import tiny
 from tests.tiny_spatialrgpt import write_bench
+from tests.vlm3data.sources.scannet_truth import write_scans
 from vlm3data import registry
 from vlm3data.build import BuildConfig, build, samples
 from vlm3data.images import decode_rgb
@@ -31,9 +32,21 @@ def root_of(source: str, tmp_path: Path) -> str:
         return str(write_jsonl(tmp_path / "root", [jsonl_line(number) for number in range(3)]))
     if source == "nuscenes":
         return str(tiny().write(tmp_path / "root"))
+    if source == "ibims":
+        return str(write_layout("ibims", tmp_path / "root", images=2))
+    if source == "rgbd":
+        return str(write_layout("rgbd", tmp_path / "root", scenes=1, frames=3) / "data")
+    if source == "scannet":
+        return str(write_scans(tmp_path / "root", scans=2, frames=11))
     if source == "spatialrgpt":
         return str(write_bench(tmp_path / "root"))
     return ""
+
+
+def write_layout(name: str, out: Path, **options: object) -> Path:
+    layout = registry.load("layout", name)
+    layout(layout.Options(**options), 5).write(str(out), lambda *_: None)
+    return out
 
 
 def opened(source: str, tmp_path: Path):
