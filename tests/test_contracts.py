@@ -11,8 +11,8 @@ import pytest
 
 from tests.conftest import jsonl_line, write_jsonl
 from tests.tiny_nuscenes import tiny
-from tests.tiny_spatialrgpt import write_bench
 from tests.tiny_scannet import write_scans
+from tests.tiny_spatialrgpt import write_bench
 from vlm3data import registry
 from vlm3data.build import BuildConfig, build, samples
 from vlm3data.images import decode_rgb
