@@ -50,15 +50,20 @@ def read_whole(fs: AbstractFileSystem, path: str) -> bytes:
     return cast("bytes", fs.cat_file(path))
 
 
+def path_below(root: str, name: str) -> str:
+    """Return the path of the file that a dataset names `name`, relative to `root`; raises Drop: path_leaves_root."""
+    relative = posixpath.normpath(name)
+    if relative == ".." or relative.startswith(("/", "../")):
+        raise Drop("path_leaves_root", name)
+    return posixpath.join(root, relative)
+
+
 def read_below(fs: AbstractFileSystem, root: str, name: str, what: str) -> bytes:
     """Return the bytes of the file that a dataset names `name`, relative to `root`; `what` says what it should be.
 
     Raises Drop: path_leaves_root, <what>_missing, <what>_unreadable.
     """
-    relative = posixpath.normpath(name)
-    if relative == ".." or relative.startswith(("/", "../")):
-        raise Drop("path_leaves_root", name)
-    path = posixpath.join(root, relative)
+    path = path_below(root, name)
     try:
         return read_whole(fs, path)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
