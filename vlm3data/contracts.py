@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -85,6 +85,28 @@ class Task(Protocol):
         ...
 
 
+class Member(NamedTuple):
+    """What a weighting scheme is told of one dataset, or group of datasets, of a mixture."""
+
+    name: str
+    weight: float | None
+    repeat: float | None
+    samples: int
+    answer_chars: Callable[[], float | None]
+    """Returns the characters in the answers that are drawn of a sample, on average; None without shards."""
+
+
+class Scheme(Protocol):
+    """How a mixture's weights become shares; a `Config`, whose fields stand beside `scheme:` in the YAML."""
+
+    def shares(self, members: Sequence[Member], planned: int | None) -> list[float]:
+        """Return a number of at least 0 for each member: its share, not yet normalised.
+
+        `planned` is the length of the run in samples. Raises UserError where something it needs is missing.
+        """
+        ...
+
+
 class Layout(Protocol):
     """Writes a synthetic dataset in the files of a real one, with the exact truth beside them."""
 
@@ -100,4 +122,4 @@ class Layout(Protocol):
         ...
 
 
-__all__ = ["Config", "KnowsOverlap", "Layout", "Source", "Task"]
+__all__ = ["Config", "KnowsOverlap", "Layout", "Member", "Scheme", "Source", "Task"]

@@ -2,128 +2,245 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import cached_property
-from typing import Annotated, Any, Self
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, Self
 
-from pydantic import Field, PrivateAttr, model_validator
+import numpy as np
 
 from vlm3data import registry
-from vlm3data.config import Config
-from vlm3data.schedule import Leaf, Schedule
+from vlm3data.contracts import Member
+from vlm3data.mixture_spec import Entry, MixtureSpec, read_spec, walk
+from vlm3data.schedule import Course, Leaf, Schedule, Stretch
+from vlm3data.selection import Selection, answer_chars, select
 from vlm3data.shards import Dataset
-from vlm3data.types import UserError
+from vlm3data.types import Int64Array, UserError
 
 
-class MixtureDataset(Config):
-    """One dataset of a mixture."""
+@dataclass(frozen=True)
+class Part:
+    """What the schedule draws from: a dataset of the mixture, or what it has of one task."""
 
-    shards: str | None = None
-    """URL of a finished dataset; a local path is relative to the working directory, as on the command line."""
-    size: Annotated[int, Field(gt=0)] | None = None
-    """Planned number of samples, for `mix show` before any shard exists."""
-    weight: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
-    pixels: Annotated[int, Field(gt=0)] = 10
-    """Questions drawn per sample and epoch, out of those its shard holds (the paper: 10)."""
+    name: str
+    """The dataset's path in the mixture, and `#task` where its tasks have shares of their own."""
+    entry: Entry
+    share_of_dataset: float
+    selection: Selection
+    dataset: Dataset | None
+    """None while it is only planned."""
 
-    @model_validator(mode="after")
-    def _has_a_size(self) -> Self:
-        if self.shards is None and self.size is None:
-            raise ValueError("needs `shards` (a finished dataset) or, for planning, `size`")
-        return self
+    @cached_property
+    def selected(self) -> Int64Array | None:
+        """Return the numbers of the samples that are used; None where all are."""
+        if self.dataset is None or self.selection.is_everything:
+            return None
+        return select(self.dataset, self.selection)
+
+    @property
+    def size(self) -> int:
+        """Return the number of samples: of the shards, or as planned."""
+        if self.dataset is None:
+            return int(self.entry.size or 0)
+        return len(self.dataset) if self.selected is None else len(self.selected)
+
+    @cached_property
+    def answer_chars(self) -> float | None:
+        """Return the characters in the answers that are drawn of a sample, on average; None while it is planned."""
+        return None if self.dataset is None else answer_chars(self.dataset, self.selected, self.entry.pixels)
+
+    def leaf(self) -> Leaf:
+        """Return the part as the schedule knows it."""
+        assert self.dataset is not None
+        sizes, fingerprint = self.dataset.shard_sizes, self.dataset.fingerprint
+        if self.selected is not None:
+            ends = np.cumsum(sizes)
+            shard = np.searchsorted(ends, self.selected, side="right")
+            sizes = np.bincount(shard, minlength=len(sizes))
+            fingerprint = f"{fingerprint} ({self.selection})"
+        return Leaf(self.name, fingerprint, tuple(sizes.tolist()))
 
 
-class Weighting(Config):
-    """How weights become shares."""
+class Mixture:
+    """A checked spec, with its datasets opened when they are first needed; picklable, for worker processes."""
 
-    scheme: str = "explicit"
+    def __init__(self, spec: MixtureSpec, where: str) -> None:
+        """Take a spec; `where` it came from begins every message about it."""
+        self.spec, self.where = spec, where
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Mixture, (self.spec, self.where)
 
-class Mixture(Config):
-    """A mixture spec, closed: an unknown key is an error that names the file and the choices."""
-
-    seed: int = 0
-    datasets: Annotated[dict[str, MixtureDataset], Field(min_length=1)]
-    samples: Annotated[int, Field(gt=0)] | None = None
-    """Planned length of the run, for `mix show`."""
-    weighting: Weighting = Weighting()
-
-    _where: str = PrivateAttr("mixture")
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a mixture's file, with what it extends; raise `UserError` with one line for whatever is wrong."""
+        return cls.check(read_spec(str(path)), str(path))
 
     @classmethod
     def check(cls, values: Any, where: str) -> Self:
-        """Validate `values`; `where` they came from begins every message about them, later ones too."""
-        mixture = super().check(values, where)
-        mixture._where = where
-        return mixture
+        """Validate plain values."""
+        return cls(MixtureSpec.check(values, where), where)
+
+    @property
+    def seed(self) -> int:
+        """Return the seed that everything is drawn with."""
+        return self.spec.seed
+
+    @property
+    def samples(self) -> int | None:
+        """Return the planned length of the run."""
+        return self.spec.samples
 
     @cached_property
-    def opened(self) -> Mapping[str, Dataset]:
-        """Return the datasets that have shards, opened; a missing or half-built one is a `UserError`."""
-        opened = {}
-        for name, entry in self.datasets.items():
-            try:
-                if entry.shards is not None:
-                    opened[name] = Dataset(entry.shards, name)
-            except UserError as error:
-                raise UserError(f"{self._where}: datasets.{name}: {error}") from error
-        return opened
+    def parts(self) -> list[Part]:
+        """Return what can be drawn from, in the file's order; a missing or half-built dataset is a `UserError`."""
+        parts = [part for path, entry in self._leaves for part in self._parts_of(path, entry)]
+        self._refuse_duplicates(parts)
+        return parts
 
     @property
-    def sizes(self) -> dict[str, int]:
-        """Return the number of samples per dataset: of its shards, or as planned."""
-        return {
-            name: len(self.opened[name]) if name in self.opened else int(entry.size or 0)
-            for name, entry in self.datasets.items()
-        }
+    def _leaves(self) -> list[tuple[str, Entry]]:
+        return [(path, entry) for path, entry in walk(self.spec.datasets) if entry.datasets is None]
 
-    @property
-    def shares(self) -> list[float]:
-        """Return p_d per dataset, in the order of the file."""
+    def _parts_of(self, path: str, entry: Entry) -> list[Part]:
         try:
-            scheme = registry.load("weighting", self.weighting.scheme)
-            return list(scheme(self.datasets, self.sizes))
+            dataset = None if entry.shards is None else Dataset(entry.shards, path)
+            tasks: Mapping[str | None, float] = {**entry.tasks} if entry.tasks else {None: 1.0}
+            parts = [
+                Part(
+                    name=path if task is None else f"{path}#{task}",
+                    entry=entry,
+                    share_of_dataset=share / sum(tasks.values()),
+                    selection=Selection(task, entry.split, entry.where, entry.limit),
+                    dataset=dataset,
+                )
+                for task, share in tasks.items()
+            ]
+            for part in parts:
+                if not part.size:
+                    left = f" with {part.selection}" if not part.selection.is_everything else ""
+                    raise UserError(f"there are no samples in {entry.shards}{left}")
         except UserError as error:
-            raise UserError(f"{self._where}: weighting: {error}") from error
+            raise UserError(f"{self.where}: datasets.{path}: {error}") from error
+        return parts
+
+    def _refuse_duplicates(self, parts: Sequence[Part]) -> None:
+        """The same samples under two names would be seen more often than anybody asked for."""
+        seen: dict[Any, str] = {}
+        for part in parts:
+            if part.dataset is None:
+                continue
+            key = (part.dataset.fingerprint, part.selection)
+            if key in seen:
+                raise UserError(
+                    f"{self.where}: datasets.{part.name}: is the same data as {seen[key]} ({part.entry.shards}); "
+                    "take one out, or raise the other's weight"
+                )
+            seen[key] = part.name
+
+    def shares(self, weights: Mapping[str, float] | None = None) -> list[float]:
+        """Return p of every part, in order, adding up to 1; `weights` by path stand in for the file's."""
+        of_leaf = self._shares(self.spec.datasets, self.spec.weighting, self.samples, weights or {}, "")
+        return [of_leaf[part.name.partition("#")[0]] * part.share_of_dataset for part in self.parts]
+
+    def _shares(
+        self,
+        entries: Mapping[str, Entry],
+        weighting: Mapping[str, Any],
+        planned: float | None,
+        weights: Mapping[str, float],
+        above: str,
+    ) -> dict[str, float]:
+        where = f"{self.where}: " + (f"datasets.{above.rstrip('/')}.weighting" if above else "weighting")
+        members = [self._member(f"{above}{name}", name, entry, weights) for name, entry in entries.items()]
+        options = dict(weighting)
+        name = options.pop("scheme", "explicit")
+        try:
+            scheme = registry.load("weighting", str(name)).check(options, "options")
+            raw = scheme.shares(members, None if planned is None else round(planned))
+        except UserError as error:
+            raise UserError(f"{where}: {error}") from error
+        if sum(raw) <= 0:
+            raise UserError(f"{where}: the weights of a mixture must not all be zero")
+        shares: dict[str, float] = {}
+        for (name, entry), value in zip(entries.items(), raw, strict=True):
+            share = value / sum(raw)
+            if entry.datasets is None:
+                shares[f"{above}{name}"] = share
+                continue
+            below = None if planned is None else planned * share
+            inner = self._shares(entry.datasets, entry.weighting or weighting, below, weights, f"{above}{name}/")
+            shares |= {path: share * part for path, part in inner.items()}
+        return shares
+
+    def _member(self, path: str, name: str, entry: Entry, weights: Mapping[str, float]) -> Member:
+        under = [part for part in self.parts if part.name.partition("#")[0] == path or part.name.startswith(f"{path}/")]
+        samples = sum(part.size for part in under) if entry.tasks is None else max(part.size for part in under)
+        return Member(name, weights.get(path, entry.weight), entry.repeat, samples, partial(_mean_answer_chars, under))
+
+    @cached_property
+    def course(self) -> Course:
+        """Return the shares over the run: one stretch for ever, or those of the `schedule`."""
+        before, stretches, begin = self.shares(), [], 0
+        for stage in self.spec.schedule:
+            after, end = self.shares(stage.weights), round(stage.until * (self.samples or 0))
+            stretches.append(Stretch(begin, tuple(before if stage.ramp else after), tuple(after), end - begin))
+            before, begin = after, end
+        return Course((*stretches, Stretch(begin, tuple(before), tuple(before), 1)))
 
     def schedule(self) -> Schedule:
-        """Return the order of the stream; every dataset with a share needs shards with samples in them."""
-        leaves, shares = [], []
-        for (name, entry), share in zip(self.datasets.items(), self.shares, strict=True):
-            if entry.shards is None:
-                raise UserError(f"{self._where}: datasets.{name}: has only a planned size; give `shards` to stream it")
-            if not len(self.opened[name]):
-                raise UserError(f"{self._where}: datasets.{name}: there are no samples in {entry.shards}")
-            shard_sizes = tuple(self.opened[name].shard_sizes.tolist())
-            leaves.append(Leaf(name, self.opened[name].fingerprint, shard_sizes))
-            shares.append(share)
-        return Schedule(self.seed, shares, leaves)
+        """Return the order of the stream; every part with a share needs shards."""
+        leaves = []
+        for part, ever in zip(self.parts, self.course.ever, strict=True):
+            if ever and part.dataset is None:
+                raise UserError(
+                    f"{self.where}: datasets.{part.name}: has only a planned size; give `shards` to stream it"
+                )
+            leaves.append(part.leaf() if part.dataset is not None else Leaf(part.name, "planned", (part.size,)))
+        return Schedule(self.seed, self.course, leaves)
 
     def lock(self) -> dict[str, Any]:
         """Return what the order of the stream follows from: a run that is resumed needs the same."""
         return {
             "seed": self.seed,
+            "course": [list(stretch) for stretch in self.course.stretches],
             "datasets": {
-                name: {"share": share, "fingerprint": self.opened[name].fingerprint, "pixels": entry.pixels}
-                for (name, entry), share in zip(self.datasets.items(), self.shares, strict=True)
+                part.name: {
+                    "fingerprint": part.dataset.fingerprint if part.dataset is not None else None,
+                    "selection": str(part.selection),
+                    "pixels": part.entry.pixels,
+                }
+                for part in self.parts
             },
         }
 
     def plan(self, samples: int | None = None) -> list[dict[str, Any]]:
-        """Return, per dataset, share, samples drawn, size and epochs over `samples` positions."""
+        """Return, per part, share, samples drawn, size, epochs, answer text and bytes over `samples` positions."""
         total = samples or self.samples
+        shares = self.course.drawn(total) / total if total else np.array(self.shares())
         rows = []
-        for (name, entry), share, size in zip(self.datasets.items(), self.shares, self.sizes.values(), strict=True):
+        for part, share in zip(self.parts, shares.tolist(), strict=True):
             drawn = None if total is None else share * total
+            held = part.dataset
             rows.append(
                 {
-                    "dataset": name,
-                    "weight": entry.weight,
+                    "dataset": part.name,
+                    "weight": part.entry.weight,
                     "share": share,
-                    "size": size,
+                    "size": part.size,
                     "samples": drawn,
-                    "epochs": None if drawn is None or not size else drawn / size,
-                    "shards": entry.shards,
+                    "epochs": None if drawn is None or not part.size else drawn / part.size,
+                    "answer_chars": None if drawn is None or held is None else drawn * (part.answer_chars or 0.0),
+                    "bytes": None if drawn is None or held is None else drawn * held.about["bytes"] / len(held),
+                    "shards": part.entry.shards,
                 }
             )
         return rows
+
+
+def _mean_answer_chars(parts: Sequence[Part]) -> float | None:
+    known = [part.answer_chars for part in parts]
+    if any(chars is None for chars in known):
+        return None
+    return float(np.average([chars or 0.0 for chars in known], weights=[part.size for part in parts]))

@@ -30,7 +30,14 @@ PLUGINS: dict[str, dict[str, str]] = {
         "pose": "vlm3data.tasks.pose:PoseTask",
     },
     "weighting": {
-        "explicit": "vlm3data.weighting.explicit:explicit",
+        "explicit": "vlm3data.weighting.explicit:Explicit",
+        "imported": "vlm3data.weighting.imported:Imported",
+        "repeat": "vlm3data.weighting.repeat:Repeat",
+        "size": "vlm3data.weighting.size:Size",
+        "temperature": "vlm3data.weighting.temperature:Temperature",
+        "tokens": "vlm3data.weighting.tokens:Tokens",
+        "uniform": "vlm3data.weighting.uniform:Uniform",
+        "unimax": "vlm3data.weighting.unimax:Unimax",
     },
     "layout": {
         "ibims": "vlm3data.layouts.ibims:IbimsLayout",

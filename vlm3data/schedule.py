@@ -6,6 +6,9 @@ whole numbers; at the middle of an interval they are the shares rounded again, e
 between its counts at the two ends. A path of ~34 halvings leads to any block, near or far. Rounding
 keeps every count within 1 of n times its share, and the counts always add up to n.
 
+Where the shares change over the run, n times the share becomes the sum of the shares up to n, which is known in
+closed form; nothing else changes.
+
 Inside a block the datasets are shuffled, so that no period of the shares can line up with the ranks.
 """
 
@@ -37,6 +40,51 @@ class Place(NamedTuple):
     sample: int
 
 
+class Stretch(NamedTuple):
+    """Positions from `begin` on, in which the shares go evenly from `first` to `last` within `length`, then stay."""
+
+    begin: int
+    first: tuple[float, ...]
+    last: tuple[float, ...]
+    length: int
+
+
+@dataclass(frozen=True)
+class Course:
+    """The shares of the datasets over all positions, stretch by stretch; the last one never ends."""
+
+    stretches: tuple[Stretch, ...]
+
+    @classmethod
+    def constant(cls, shares: Sequence[float]) -> Course:
+        """Return the course of shares that never change."""
+        return cls((Stretch(0, tuple(shares), tuple(shares), 1),))
+
+    @property
+    def ever(self) -> list[bool]:
+        """Return which datasets have a share at any time."""
+        return [any(stretch.first[i] or stretch.last[i] for stretch in self.stretches) for i in range(len(self))]
+
+    def __len__(self) -> int:
+        return len(self.stretches[0].first)
+
+    def drawn(self, n: int) -> Float64Array:
+        """Return how many of the positions before `n` each dataset should serve, not rounded: the summed shares."""
+        total = np.zeros(len(self))
+        for place, stretch in enumerate(self.stretches):
+            end = self.stretches[place + 1].begin if place + 1 < len(self.stretches) else n
+            inside = min(n, end) - stretch.begin
+            if inside <= 0:
+                break
+            first, last = np.array(stretch.first), np.array(stretch.last)
+            if stretch.first == stretch.last:
+                total += first * inside
+                continue
+            # The mean share of the positions so far, halfway between the first and the latest.
+            total += inside * (first + (last - first) * (inside / stretch.length / 2))
+        return total
+
+
 @dataclass(frozen=True)
 class Leaf:
     """One dataset of the schedule; its own order depends on nothing but what stands here and the seed."""
@@ -54,9 +102,8 @@ class Leaf:
 class Schedule:
     """The order of a whole mixture. `locate(n)` may be asked in any order, from any process."""
 
-    def __init__(self, seed: int, shares: Sequence[float], leaves: Sequence[Leaf]) -> None:
-        self.seed, self.leaves = seed, tuple(leaves)
-        self.shares = np.asarray(shares, np.float64)
+    def __init__(self, seed: int, course: Course, leaves: Sequence[Leaf]) -> None:
+        self.seed, self.course, self.leaves = seed, course, tuple(leaves)
         self._sizes = [leaf.size for leaf in leaves]
         # Caches only: what they hold follows from the arguments. A shuffled window per dataset stays in memory.
         self._block = lru_cache(maxsize=8)(self._draw_block)
@@ -64,8 +111,8 @@ class Schedule:
         self._window = lru_cache(maxsize=2 * len(self.leaves) + 2)(self._draw_window)
         self._epoch = lru_cache(maxsize=2 * len(self.leaves) + 2)(self._draw_epoch)
 
-    def __reduce__(self) -> tuple[type[Schedule], tuple[int, list[float], tuple[Leaf, ...]]]:
-        return Schedule, (self.seed, self.shares.tolist(), self.leaves)
+    def __reduce__(self) -> tuple[type[Schedule], tuple[int, Course, tuple[Leaf, ...]]]:
+        return Schedule, (self.seed, self.course, self.leaves)
 
     def locate(self, n: int) -> Place:
         """Return what serves position `n`; raise IndexError outside [0, 10^12)."""
@@ -98,7 +145,7 @@ class Schedule:
         """Return the counts before `block`, the middle of an interval whose ends are rounder numbers."""
         if block == 0:
             return np.zeros(len(self.leaves), np.int64)
-        ideal, total = self.shares * (block * BLOCK), block * BLOCK
+        ideal, total = self.course.drawn(block * BLOCK), block * BLOCK
         if block == HORIZON_BLOCKS:
             return _apportion(ideal, total, self._counts(0), np.full(len(self.leaves), total))
         half = block & -block

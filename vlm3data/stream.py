@@ -28,20 +28,23 @@ def open_stream(
 
 
 def _stream(mixture: Mixture, schedule: Schedule, first: int, step: int) -> Iterator[tuple[int, Sample]]:
-    names = list(mixture.datasets)
-    datasets = [mixture.opened[name] for name in names]
-    pixels = [mixture.datasets[name].pixels for name in names]
+    parts = mixture.parts
+    selected = [part.selected for part in parts]
     n = first
     while True:
         number, epoch, index = schedule.locate(n)
-        draw = partial(draw_questions, pixels[number], (mixture.seed, names[number], index, epoch))
-        yield n, datasets[number].read(index, epoch, draw)
+        part, chosen = parts[number], selected[number]
+        index = index if chosen is None else int(chosen[index])
+        draw = partial(draw_questions, part.entry.pixels, part.selection.task, (mixture.seed, part.name, index, epoch))
+        assert part.dataset is not None
+        yield n, part.dataset.read(index, epoch, draw)
         n += step
 
 
 def draw_questions(
-    count: int, position: tuple[int, str, int, int], stored: list[dict[str, Any]]
+    count: int, task: str | None, position: tuple[int, str, int, int], stored: list[dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    """Return `count` of the stored questions in random order: another draw for every (sample, epoch)."""
+    """Return `count` of the stored questions (of `task`) in random order: another draw for every (sample, epoch)."""
     seed, *sample = position
-    return [stored[i] for i in permutation(len(stored), seed, "draw", *sample)[:count]]
+    asked = stored if task is None else [question for question in stored if question["task"] == task]
+    return [asked[i] for i in permutation(len(asked), seed, "draw", *sample)[:count]]

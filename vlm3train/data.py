@@ -35,6 +35,8 @@ class LocalBatches(IterableDataset[list[Sample]]):
     """The endless batches of one process from stream position `start` on, whatever its number of workers."""
 
     def __init__(self, mixture: Mixture, layout: Layout, start: int) -> None:
+        # Mistakes show here, and polars, which does not survive a fork, has done its part before there are workers.
+        mixture.schedule()
         self.mixture, self.layout, self.start = mixture, layout, start
 
     def __iter__(self) -> Iterator[list[Sample]]:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from vlm3data.schedule import BLOCK, HORIZON_BLOCKS, Leaf, Schedule
+from vlm3data.schedule import BLOCK, HORIZON_BLOCKS, Course, Leaf, Schedule
 
 weights = st.lists(st.floats(1e-6, 1.0), min_size=1, max_size=40)
 shard_sizes = st.lists(st.integers(0, 9), min_size=1, max_size=40).filter(any)
@@ -20,7 +20,7 @@ def schedule(shares: list[float], sizes: list[tuple[int, ...]] | None = None, se
     sizes = sizes or [(5, 3)] * len(shares)
     total = sum(shares)
     leaves = [Leaf(f"d{i}", f"f{i}", size) for i, size in enumerate(sizes)]
-    return Schedule(seed, [share / total for share in shares], leaves)
+    return Schedule(seed, Course.constant([share / total for share in shares]), leaves)
 
 
 @given(weights, st.integers(0, 1 << 30))
@@ -86,7 +86,7 @@ def test_a_position_is_the_same_whatever_was_asked_before_and_wherever(shares, p
 def test_another_seed_or_fingerprint_gives_another_order():
     def order(seed: int, fingerprint: str) -> list[int]:
         leaf = Leaf("d", fingerprint, (100, 100))
-        return [Schedule(seed, [1.0], [leaf]).locate(n).sample for n in range(200)]
+        return [Schedule(seed, Course.constant([1.0]), [leaf]).locate(n).sample for n in range(200)]
 
     assert len({tuple(order(*args)) for args in ((1, "a"), (2, "a"), (1, "b"))}) == 3
 

@@ -91,7 +91,7 @@ def test_a_damaged_sample_names_its_shard(tmp_path, toy_root):
         ("datasets: {a: {shards: nowhere, weight: 1}}", "no dataset at nowhere"),
         (
             "datasets: {a: {shards: x, wieght: 1}}",
-            "datasets.a.wieght: unknown key; known: shards, size, weight, pixels",
+            "datasets.a.wieght: unknown key; known: shards, size, datasets, weighting, weight",
         ),
         ("datasets: {a: {shards: x, weight: -1}}", r"datasets.a.weight: .*greater than or equal to 0.*-1"),
         ("datasets: {a: {shards: x, weight: .nan}}", "datasets.a.weight"),
@@ -100,11 +100,11 @@ def test_a_damaged_sample_names_its_shard(tmp_path, toy_root):
         ("datasets: {a: {size: 5}}", "needs a weight for: a"),
         (
             "datasets: {a: {size: 5, weight: 1}}\nweighting: {scheme: best}",
-            "unknown weighting 'best'; known: explicit",
+            "weighting: unknown weighting 'best'; known: explicit, imported",
         ),
         ("datasets: {a: {size: 5, weight: 1}}", "only a planned size"),
         ("datasets: {}", "datasets"),
-        ("seeds: 1", "seeds: unknown key; known: seed, datasets, samples, weighting"),
+        ("seeds: 1", "seeds: unknown key; known: seed, datasets, samples, weighting, schedule"),
         ("datasets: [", "not valid YAML in line"),
         ("seed: 1\nseed: 2", "not valid YAML in line 1: key 'seed' appears twice"),
         ("- 1", "the file"),

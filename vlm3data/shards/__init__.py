@@ -9,9 +9,18 @@ Layout of a dataset directory:
     dataset.json                what was built from what; written last: the dataset exists when it does
 """
 
-from vlm3data.shards.index import write_index
+from vlm3data.shards.index import INDEX_PARQUET, write_index
 from vlm3data.shards.read import Dataset, read_samples
 from vlm3data.shards.verify import verify
 from vlm3data.shards.write import ShardTally, committed, write_shard
 
-__all__ = ["Dataset", "ShardTally", "committed", "read_samples", "verify", "write_index", "write_shard"]
+__all__ = [
+    "INDEX_PARQUET",
+    "Dataset",
+    "ShardTally",
+    "committed",
+    "read_samples",
+    "verify",
+    "write_index",
+    "write_shard",
+]

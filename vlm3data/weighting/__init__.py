@@ -1,1 +1,1 @@
-"""Weighting schemes: one function a file, from what the mixture says of its datasets to their shares."""
+"""Weighting schemes: one file each, from what a mixture knows of its members to their shares."""

@@ -1,19 +1,20 @@
-"""The weights as written: p_d = w_d / sum(w), which is what the paper's table means (FACTS A.3)."""
+"""The weights as written: p_d = w_d / sum(w), which is what the paper's mixture table means."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from vlm3data.types import UserError
+from vlm3data.config import Config
+from vlm3data.contracts import Member
+from vlm3data.errors import UserError
 
 
-def explicit(datasets: Mapping[str, Any], sizes: Mapping[str, int]) -> Sequence[float]:
-    """Return one share per dataset of `datasets`, in order, adding up to 1."""
-    missing = [name for name, entry in datasets.items() if entry.weight is None]
-    if missing:
-        raise UserError(f"weighting scheme 'explicit' needs a weight for: {', '.join(missing)}")
-    total = sum(entry.weight for entry in datasets.values())
-    if total <= 0:
-        raise UserError("the weights of a mixture must not all be zero")
-    return [entry.weight / total for entry in datasets.values()]
+class Explicit(Config):
+    """No options."""
+
+    def shares(self, members: Sequence[Member], planned: int | None) -> list[float]:
+        """Return a share in proportion to each weight. Raises UserError where one has none."""
+        missing = [member.name for member in members if member.weight is None]
+        if missing:
+            raise UserError(f"scheme 'explicit' needs a weight for: {', '.join(missing)}")
+        return [member.weight or 0.0 for member in members]

@@ -1,0 +1,81 @@
+"""Which samples of a dataset a mixture uses, found in its index: a split, an SQL condition, a task, a limit."""
+
+from __future__ import annotations
+
+import io
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+
+from vlm3data.randomness import permutation
+from vlm3data.shards import INDEX_PARQUET, Dataset
+from vlm3data.storage import is_local, open_store, read_whole
+from vlm3data.types import Int64Array, UserError
+
+
+class Selection(NamedTuple):
+    """What is used of a dataset; None means that this does not narrow it."""
+
+    task: str | None = None
+    split: str | None = None
+    where: str | None = None
+    limit: int | None = None
+
+    @property
+    def is_everything(self) -> bool:
+        """Tell whether nothing is left out."""
+        return self == Selection()
+
+    def __str__(self) -> str:
+        """Return the selection as a part of a fingerprint."""
+        return ", ".join(f"{name} {value}" for name, value in zip(self._fields, self, strict=True) if value is not None)
+
+
+def select(dataset: Dataset, selection: Selection) -> Int64Array:
+    """Return the numbers of the selected samples, ascending; raise UserError for an expression that does not work.
+
+    The limit draws at random, the same samples on every machine, and those of a smaller limit again.
+    """
+    frame = _index(dataset)
+    conditions = []
+    if selection.task is not None:
+        conditions.append(pl.col("tasks").list.contains(selection.task))
+    if selection.split is not None:
+        conditions.append(pl.col("split") == selection.split)
+    if selection.where is not None:
+        conditions.append(_condition(selection.where))
+    try:
+        rows = frame.with_row_index("sample").filter(*conditions).select("sample").collect() if conditions else None
+    except (pl.exceptions.PolarsError, TypeError) as error:
+        columns = ", ".join(frame.collect_schema().names())
+        reason = str(error).splitlines()[0]
+        raise UserError(f"where {selection.where!r}: {reason}; the index has the columns {columns}") from error
+    chosen = np.arange(len(dataset)) if rows is None else rows["sample"].to_numpy().astype(np.int64)
+    if selection.limit is not None and selection.limit < len(chosen):
+        order = permutation(len(chosen), "limit", dataset.fingerprint, str(selection._replace(limit=None)))
+        chosen = np.sort(chosen[order[: selection.limit]])
+    return chosen
+
+
+def answer_chars(dataset: Dataset, selected: Int64Array | None, questions: int) -> float:
+    """Return how many characters the answers of a selected sample hold when `questions` of its questions are drawn."""
+    drawn = pl.min_horizontal(pl.col("questions"), pl.lit(questions))
+    per_sample = pl.col("answer_chars") / pl.col("questions") * drawn
+    values = _index(dataset).select(per_sample).collect().to_series().to_numpy()
+    return float((values if selected is None else values[selected]).mean())
+
+
+def _condition(where: str) -> pl.Expr:
+    try:
+        return pl.sql_expr(where)
+    except pl.exceptions.PolarsError as error:
+        raise UserError(f"where {where!r}: {str(error).splitlines()[0]}") from error
+
+
+def _index(dataset: Dataset) -> pl.LazyFrame:
+    fs, directory = open_store(dataset.url)
+    path = f"{directory}/{INDEX_PARQUET}"
+    if is_local(fs):
+        return pl.scan_parquet(path, glob=False)
+    return pl.scan_parquet(io.BytesIO(read_whole(fs, path)))
