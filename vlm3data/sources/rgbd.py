@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import posixpath
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import Literal
@@ -18,17 +18,15 @@ from PIL import Image
 
 from vlm3data.config import Config
 from vlm3data.formats.depth_file import decode_depth_file, depth_size_px
-from vlm3data.formats.rgbd.calibration import Pinhole, camera_of, given, parse, scaled
-from vlm3data.formats.rgbd.patterns import SCANNET_CPP, Intrinsics, Patterns, listed
+from vlm3data.formats.rgbd.calibration import camera_of
+from vlm3data.formats.rgbd.cameras import common_size_px, depth_camera_of, find_file, read_file, read_intrinsics
+from vlm3data.formats.rgbd.patterns import SCANNET_CPP, Patterns, listed
 from vlm3data.formats.rgbd.poses import nearest, read_poses
-from vlm3data.storage import open_store, read_below
+from vlm3data.storage import open_store
 from vlm3data.types import Camera, Drop, Float32Array, Frame, SceneRef, SourceFacts, UserError
 
 DEEPEST = 3
 """How many directories below the root frames in ScanNet's naming are looked for."""
-TRIES = 10
-"""How many files of a scene are opened to learn their size, where the first are damaged."""
-ASPECT_TOLERANCE = 0.02
 
 
 class RgbdSource:
@@ -70,9 +68,10 @@ class RgbdSource:
             if not images:
                 raise UserError(f"{directory}: there is no {self._patterns.image} in this scene; narrow `scenes`")
             empty = False
-            digest = xxhash.xxh3_64_hexdigest("\n".join([self._patterns.model_dump_json(), *images.values()]).encode())
+            read = [self._patterns.model_dump_json(), *(posixpath.relpath(path, directory) for path in images.values())]
             if split in (None, self._split_of(name)):
-                yield SceneRef(name, len(images), {"directory": directory}, self._split_of(name), digest)
+                stamp = xxhash.xxh3_64_hexdigest("\n".join(read).encode())
+                yield SceneRef(name, len(images), {"directory": directory}, self._split_of(name), stamp)
         if empty:
             raise UserError(f"--root {self._root}: there is no scene {self._patterns.scenes!r} in it")
 
@@ -82,12 +81,13 @@ class RgbdSource:
         images = listed(self._fs, directory, patterns.image)
         names = list(images)
         depths = nearest(listed(self._fs, directory, patterns.depth.path), names, patterns) if patterns.depth else {}
-        intrinsics = self._intrinsics(directory, patterns.intrinsics, names)
-        image_size = self._size(list(images.values()), _image_size_px)
-        depth_size = self._size(list(depths.values()), depth_size_px)
+        about = (self._fs, (directory, self._root))
+        intrinsics = read_intrinsics(*about, patterns.intrinsics, patterns, names)
+        own = patterns.depth.intrinsics if patterns.depth else None
+        depth_intrinsics = read_intrinsics(*about, own, patterns, names) if own else None
+        image_size = common_size_px(self._fs, list(images.values()), _image_size_px)
+        depth_size = common_size_px(self._fs, list(depths.values()), depth_size_px)
         registered = patterns.registered or self.options.unregistered_depth == "as_is"
-        own_depth = patterns.depth.intrinsics if patterns.depth else None
-        depth_intrinsics = self._intrinsics(directory, own_depth, names) if own_depth else None
         poses = read_poses(self._fs, directory, patterns, names)
         for name, pose in zip(names, poses, strict=True):
             problem = pose if isinstance(pose, Drop) else None
@@ -97,11 +97,15 @@ class RgbdSource:
                     camera = camera_of(intrinsics(name), image_size, patterns.first_pixel_centre)
                 if camera is not None and depth_size is not None and registered:
                     pinhole = depth_intrinsics(name) if depth_intrinsics else None
-                    depth_camera = self._depth_camera(directory, camera, pinhole, depth_size)
+                    depth_camera = depth_camera_of(directory, camera, pinhole, depth_size, patterns.first_pixel_centre)
             except Drop as drop:
                 problem = problem or drop
+            if image_size is None:
+                problem = problem or Drop("image_unreadable", f"{directory}: none of the first images can be read")
             if patterns.depth and registered and name not in depths:
                 problem = problem or Drop("depth_missing", f"{directory}: frame {name}")
+            elif patterns.depth and registered and depth_size is None:
+                problem = problem or Drop("corrupt_depth", f"{directory}: none of the first depth maps can be read")
             yield Frame(
                 key=f"{scene.scene}/{name}",
                 scene=scene.scene,
@@ -115,52 +119,16 @@ class RgbdSource:
     def _image(self, path: str, problem: Drop | None) -> bytes:
         if problem is not None:
             raise problem
-        return self._read(path, "image")
+        return read_file(self._fs, path, "image")
 
     def _depth(self, path: str | None, camera: Camera) -> Float32Array:
         depth = self._patterns.depth
         if path is None or depth is None:
             raise Drop("depth_missing")
-        stored = decode_depth_file(self._read(path, "depth"), (camera.width_px, camera.height_px))
+        stored = decode_depth_file(read_file(self._fs, path, "depth"), (camera.width_px, camera.height_px))
         depth_m = (stored * np.float64(depth.metres_per_count)).astype(np.float32)
         depth_m[np.isin(stored, depth.missing) | ~np.isfinite(depth_m)] = np.nan
         return depth_m
-
-    def _intrinsics(self, directory: str, intrinsics: Intrinsics, names: list[str]) -> Callable[[str], Pinhole]:
-        """Return what gives a frame's intrinsics, or raises Drop."""
-        if intrinsics.path is None:
-            pinhole = given(intrinsics)
-            return lambda name: pinhole
-        if "{frame}" not in intrinsics.path:
-            path = self._found(directory, intrinsics.path)
-            if path is None:
-                raise UserError(f"{directory}: there is no {intrinsics.path}, neither here nor in {self._root}")
-            try:
-                pinhole = parse(self._read(path, "intrinsics"), intrinsics, path)
-            except Drop as drop:
-                raise UserError(f"{path}: {drop.detail.removeprefix(path + ': ')}") from drop
-            return lambda name: pinhole
-        paths = nearest(listed(self._fs, directory, intrinsics.path), names, self._patterns)
-
-        def of_frame(name: str) -> Pinhole:
-            if name not in paths:
-                raise Drop("intrinsics_missing", f"{directory}: frame {name}")
-            return parse(self._read(paths[name], "intrinsics"), intrinsics, paths[name])
-
-        return of_frame
-
-    def _depth_camera(
-        self, directory: str, camera: Camera, pinhole: Pinhole | None, size_px: tuple[int, int]
-    ) -> Camera:
-        if pinhole is not None:
-            return camera_of(Pinhole(pinhole.numbers, None), size_px, self._patterns.first_pixel_centre)
-        sx, sy = size_px[0] / camera.width_px, size_px[1] / camera.height_px
-        if abs(sx / sy - 1) > ASPECT_TOLERANCE:
-            raise UserError(
-                f"{directory}: depth maps of {size_px[0]}x{size_px[1]} pixels cannot show all of an image of "
-                f"{camera.width_px}x{camera.height_px}; give depth.intrinsics"
-            )
-        return scaled(camera, size_px)
 
     def _directories(self) -> list[str]:
         if not self._named:
@@ -182,7 +150,7 @@ class RgbdSource:
     def _without_yaml(self) -> Patterns:
         for directory in self._with_frames():
             for patterns in SCANNET_CPP:
-                if self._found(directory, str(patterns.intrinsics.path)):
+                if find_file(self._fs, str(patterns.intrinsics.path), (directory, self._root)):
                     return patterns
             files = ", ".join(str(patterns.intrinsics.path) for patterns in SCANNET_CPP)
             raise UserError(f"{directory}: there is none of {files}; pass --patterns FILE (docs/rgbd.md)")
@@ -195,27 +163,11 @@ class RgbdSource:
         entries = self._fs.ls(directory, detail=True)
         return sorted(str(entry["name"]).rstrip("/") for entry in entries if entry["type"] == "directory")
 
-    def _found(self, directory: str, name: str) -> str | None:
-        paths = (posixpath.join(place, name) for place in (directory, self._root))
-        return next((path for path in paths if self._fs.isfile(path)), None)
-
-    def _size(self, paths: list[str], size_of: Callable[[bytes], tuple[int, int]]) -> tuple[int, int] | None:
-        """Return the size of the first file that can be read: all are of one size, others are dropped by name."""
-        for path in paths[:TRIES]:
-            try:
-                return size_of(self._read(path, "file"))
-            except Drop:  # it is dropped, and counted, when its frame is read
-                continue
-        return None
-
     def _split_of(self, scene: str) -> str:
         splits = self._patterns.splits
         if not splits:
             return "all"
         return next((name for name, some in splits.items() if any(fnmatchcase(scene, one) for one in some)), "other")
-
-    def _read(self, path: str, what: str) -> bytes:
-        return read_below(self._fs, posixpath.dirname(path), posixpath.basename(path), what)
 
 
 def _last(path: str) -> str:

@@ -277,6 +277,18 @@ def test_damaged_first_files_do_not_hide_the_size_of_the_rest(root):
     assert second.depth_m().shape == (HEIGHT, WIDTH)
 
 
+@pytest.mark.parametrize(("file", "expected"), [("color.png", "image_unreadable"), ("depth.png", "corrupt_depth")])
+def test_a_scene_of_damaged_files_is_dropped_by_their_name(root, file, expected):
+    for number in range(3):
+        (root / f"frame-{number:06d}.{file}").write_bytes(b"x")
+    assert [reason(frame) for frame in frames_of(opened(root))] == [expected] * 3
+
+
+def test_a_moved_folder_is_the_same_dataset(root):
+    before = next(iter(opened(root).scenes(None)))
+    assert next(iter(opened(root.rename(root.parent / "elsewhere")).scenes(None))).stamp == before.stamp
+
+
 def test_intrinsics_of_each_frame_are_dropped_by_name(root):
     spec = patterns(intrinsics={"path": "frame-{frame}.k.txt"})
     write(root, {"frame-000000.k.txt": K, "frame-000001.k.txt": "1 2 3"})
