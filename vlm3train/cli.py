@@ -171,7 +171,7 @@ def evaluate(
     limit
         Score the first so many samples of each dataset.
     questions_per_image
-        The first so many stored questions of each sample.
+        The first so many stored questions of each sample and task.
     batch_size
         Questions answered at a time.
     max_new_tokens
@@ -181,7 +181,7 @@ def evaluate(
     """
     from vlm3train.controls import fit_depth_on
     from vlm3train.evaluate import evaluate as evaluate_rows
-    from vlm3train.evaluate import read_for_evaluation, write_json
+    from vlm3train.evaluate import first_of_each_task, read_for_evaluation, write_json
     from vlm3train.quiet import quieten
 
     datasets = {url: read_for_evaluation(url, limit) for url in shards}
@@ -190,7 +190,8 @@ def evaluate(
     from vlm3train.generate import Generator
     from vlm3train.tables import print_rows
 
-    per_model = 2 * sum(len(s.questions[:questions_per_image]) for samples in datasets.values() for s in samples)
+    every = [sample for samples in datasets.values() for sample in samples]
+    per_model = 2 * sum(len(first_of_each_task(sample, questions_per_image)) for sample in every)
     rows, done = [], 0
     with progress_bar("answering") as progress:
 

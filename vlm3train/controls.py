@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -59,19 +60,21 @@ def fit_depth_on(urls: Iterable[str]) -> DepthControls | None:
 def with_swapped_images(samples: Sequence[Sample]) -> list[Sample] | None:
     """Return `samples`, each with the images of another one; None where there is only one.
 
-    The other one shows another scene, because views of one scene would still fit, and has the same image size
-    where any such has. None where all samples show one scene.
+    The other one shows another scene, because views of one scene would still fit; it has as many images and of the
+    same sizes where any such has, else as many. None where all samples show one scene.
     """
     scenes = [(sample.record["source"], sample.record["scene"]) for sample in samples]
     groups: dict[Any, list[int]] = defaultdict(list)
+    as_many: dict[int, list[int]] = defaultdict(list)
     for index, sample in enumerate(samples):
+        as_many[len(sample.images)].append(index)
         groups[tuple(simplejpeg.decode_jpeg_header(image)[:2] for image in sample.images)].append(index)
-    everyone = list(range(len(samples)))
     swapped = []
     for group in groups.values():
         for place, index in enumerate(group):
             # Half a group away, so that not one donor serves all; then, where need be, any sample at all.
-            donors = group[place + len(group) // 2 :] + group[: place + len(group) // 2] + everyone
+            same_size = (group[place + len(group) // 2 :], group[: place + len(group) // 2])
+            donors = chain(*same_size, as_many[len(samples[index].images)], range(len(samples)))
             donor = next((other for other in donors if scenes[other] != scenes[index]), None)
             if donor is None:
                 return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
@@ -42,11 +42,11 @@ class Row:
 def evaluate(
     answer: Answer, of: tuple[str, str], samples: Sequence[Sample], per_image: int, controls: DepthControls | None
 ) -> list[Row]:
-    """Return one row per task for the first `per_image` stored questions of every sample.
+    """Return one row per task for the first `per_image` stored questions of the task in every sample.
 
     `of` names the model and the dataset, for the rows.
     """
-    asked = [(sample, question) for sample in samples for question in sample.questions[:per_image]]
+    asked = [(sample, question) for sample in samples for question in first_of_each_task(sample, per_image)]
     if not asked:
         raise UserError(f"{of[1]}: there are no questions in it")
     answers = answer(asked)
@@ -69,6 +69,17 @@ def evaluate(
         )
         for here in places.values()
     ]
+
+
+def first_of_each_task(sample: Sample, count: int) -> list[Question]:
+    """Return the first `count` questions of each task in `sample`."""
+    taken: Counter[str] = Counter()
+    first: list[Question] = []
+    for question in sample.questions:
+        taken[question.task] += 1
+        if taken[question.task] <= count:
+            first.append(question)
+    return first
 
 
 def read_for_evaluation(url: str, limit: int | None) -> list[Sample]:

@@ -20,7 +20,7 @@ def print_rows(rows: Sequence[Row], have_train_shards: bool) -> None:
     ordered = sorted(rows, key=lambda row: (row.dataset, row.task))
     for (dataset, task), group in groupby(ordered, key=lambda row: (row.dataset, row.task)):
         of_models = list(group)
-        for metric in of_models[0].scores:
+        for metric in dict.fromkeys(metric for row in of_models for metric in row.scores):
             console.print(
                 f"\n[bold]{dataset}[/]: {task} {metric}, {of_models[0].questions:,} questions",
                 highlight=False,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -84,3 +86,39 @@ def test_padding_changes_no_answer(processor, make_sample, model_dir: Path):
         together = model(**collate(asked)).logits[:, -1]
         alone = torch.cat([model(**collate([pair])).logits[:, -1] for pair in asked])
     torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
+
+
+def _two_images(make_sample, key: str, sizes: list[tuple[int, int]], greys: tuple[int, int]):
+    made = [make_sample(f"{key}{i}", ["1 m"], size=size, num_images=2) for i, size in enumerate(sizes)]
+    images = tuple(sample.images[grey] for sample, grey in zip(made, greys, strict=True))
+    return replace(made[0], key=key, images=images)
+
+
+def test_two_images_of_different_sizes_stand_in_one_turn_in_their_order(processor, make_sample):
+    sample = _two_images(make_sample, "pair", [(64, 64), (96, 32)], (0, 1))
+    for batch in (TrainCollator(processor)([sample]), AskCollator(processor)([(sample, sample.questions[0])])):
+        assert batch["image_grid_thw"].tolist() == [[1, 4, 4], [1, 2, 6]]
+        first, second = batch["pixel_values"][:16], batch["pixel_values"][16:]
+        np.testing.assert_allclose(first.numpy(), (60 / 255 - 0.5) / 0.5, atol=1e-2)
+        np.testing.assert_allclose(second.numpy(), (100 / 255 - 0.5) / 0.5, atol=1e-2)
+        # Four merged patches, then three, each between its own <|vision_start|> and <|vision_end|>.
+        kinds = "".join(map(str, batch["mm_token_type_ids"][0].tolist()))
+        assert re.findall("1+", kinds) == ["1111", "111"]
+        text = processor.tokenizer.decode(batch["input_ids"][0])
+        shown = ["<|vision_start|>" + "<|image_pad|>" * count + "<|vision_end|>" for count in (4, 3)]
+        assert text.startswith("<|im_start|>user\n" + "".join(shown) + sample.questions[0].question)
+
+
+def test_the_order_of_two_images_and_each_of_them_reaches_the_model(processor, make_sample, model_dir: Path):
+    model = AutoModelForImageTextToText.from_pretrained(model_dir).eval()
+    sizes = [(64, 64), (64, 64)]
+    pairs = [_two_images(make_sample, f"pair{greys}", sizes, greys) for greys in ((0, 1), (1, 0), (0, 0))]
+    one = make_sample("one", ["1 m", "2 m"], size=(96, 64))
+    asked = [(sample, sample.questions[0]) for sample in [*pairs, one]]
+    collate = AskCollator(processor)
+    with torch.no_grad():
+        together = model(**collate(asked)).logits[:, -1]
+        alone = torch.cat([model(**collate([pair])).logits[:, -1] for pair in asked])
+    torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
+    for i, j in ((0, 1), (0, 2), (1, 2)):
+        assert not torch.allclose(together[i], together[j], atol=1e-5)

@@ -6,11 +6,13 @@ import json
 
 import pytest
 
+from vlm3data.build import BuildConfig, build
 from vlm3data.shards import read_samples
 from vlm3data.types import UserError
 from vlm3train.controls import fit_depth, with_swapped_images
 from vlm3train.evaluate import evaluate, write_json
 from vlm3train.generate import Generator
+from vlm3train.tables import print_rows
 
 
 def _oracle(asked):
@@ -83,3 +85,49 @@ def test_an_untrained_model_goes_all_the_way_to_json(shards, model_dir, tmp_path
 def test_no_questions_is_a_users_mistake(make_sample):
     with pytest.raises(UserError, match="no questions"):
         evaluate(_oracle, "empty", [make_sample("a", [])], 10, None)
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory) -> str:
+    """Return a dataset that holds single images beside pairs, with all tasks on them."""
+    out = str(tmp_path_factory.mktemp("pairs") / "test")
+    config = BuildConfig(
+        source="synthetic",
+        options={"width_px": 96, "height_px": 96, "scenes": 4, "views": 2},
+        tasks={"depth": {}, "correspondence": {}, "pose": {}},
+        focal_px=80.0,
+        seed=0,
+    )
+    build(config, out, workers=1)
+    return out
+
+
+def test_tasks_on_two_images_are_scored_beside_those_on_one(pairs):
+    samples = list(read_samples(pairs))
+    rows = {row.task: row for row in evaluate(_oracle, ("model", "toy"), samples, 4, fit_depth(samples))}
+    assert list(rows) == ["depth", "correspondence", "pose"]
+    with_pairs = sum(len(sample.images) == 2 for sample in samples)
+    assert rows["correspondence"].questions == 4 * with_pairs > 0
+    assert rows["correspondence"].scores["within_1px"] == 1.0
+    assert rows["pose"].scores["auc@30"] == 1.0
+    assert rows["pose"].questions > 3 * with_pairs
+    assert rows["pose"].swapped_images == rows["pose"].scores
+    assert (rows["pose"].median, rows["depth"].median is None) == (None, False)
+    silent = evaluate(lambda asked: ["I cannot tell."] * len(asked), ("mute", "toy"), samples, 4, None)
+    print_rows([*silent, *rows.values()], have_train_shards=False)
+
+
+def test_a_pair_is_swapped_for_a_pair(pairs):
+    samples = list(read_samples(pairs))
+    assert {len(sample.images) for sample in samples} == {1, 2}
+    for before, after in zip(samples, with_swapped_images(samples), strict=True):
+        assert len(after.images) == len(before.images)
+        assert not set(after.images) & set(before.images)
+
+
+def test_an_untrained_model_answers_about_pairs(pairs, model_dir):
+    samples = [sample for sample in read_samples(pairs) if len(sample.images) == 2][:2]
+    answer = Generator.load(str(model_dir), batch_size=3, max_new_tokens=4, advance=lambda count: None)
+    rows = evaluate(answer, ("model", "toy"), samples, 2, None)
+    assert [row.task for row in rows] == ["correspondence", "pose"]
+    assert all(len(row.examples) == 4 for row in rows)
