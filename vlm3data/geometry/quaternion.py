@@ -28,3 +28,21 @@ def pose_from_quaternion(wxyz: npt.ArrayLike, translation_m: npt.ArrayLike) -> F
     pose[..., :3, 3] = translation_m
     pose[..., 3, 3] = 1.0
     return pose
+
+
+def quaternion_from_rotation(rotation: npt.ArrayLike) -> Float64Array:
+    """Return the unit quaternion (4,) of a rotation (3, 3), w >= 0; undoes `rotation_from_quaternion`.
+
+    It is the eigenvector of the largest eigenvalue of Bar-Itzhack's matrix (2000), exact at every angle.
+    """
+    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = np.asarray(rotation, float).tolist()
+    symmetric = np.array(
+        [
+            [xx + yy + zz, zy - yz, xz - zx, yx - xy],
+            [zy - yz, xx - yy - zz, xy + yx, xz + zx],
+            [xz - zx, xy + yx, yy - xx - zz, yz + zy],
+            [yx - xy, xz + zx, yz + zy, zz - xx - yy],
+        ]
+    )
+    quaternion = np.linalg.eigh(symmetric)[1][:, -1]
+    return -quaternion if quaternion[0] < 0 else quaternion

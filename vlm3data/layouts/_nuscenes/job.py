@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from vlm3data.geometry.quaternion import quaternion_from_rotation
 from vlm3data.layouts._nuscenes.rig import Sensor
-from vlm3data.layouts._nuscenes.rotation import quaternion_wxyz
 from vlm3data.layouts._nuscenes.tables import Record, token
 from vlm3data.types import Camera, Float64Array
 
@@ -58,7 +58,7 @@ class SceneJob:
 
 def placed(a_from_b: Float64Array) -> Record:
     """Return a pose as records have it."""
-    return {"translation": a_from_b[:3, 3].tolist(), "rotation": quaternion_wxyz(a_from_b[:3, :3])}
+    return {"translation": a_from_b[:3, 3].tolist(), "rotation": quaternion_from_rotation(a_from_b[:3, :3]).tolist()}
 
 
 def intrinsic_matrix(camera: Camera) -> list[list[float]]:

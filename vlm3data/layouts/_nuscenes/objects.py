@@ -45,8 +45,8 @@ class Objects:
         """Add the annotations of one sample; return which things they are of, and their tokens.
 
         `seen` and `alone` count, per thing, the pixels of all cameras that show it, and that would if nothing
-        stood before it. All parts of a thing lie in its box and those of others do not, so that the LiDAR's points
-        in a box are those that met the thing.
+        stood before it. The LiDAR's points that count are those that met the thing; its box holds them all, and now
+        and then some of a tree's crown that hangs into it.
         """
         met = self.packed.thing[lidar_surface]
         num_points = np.bincount(met[met >= 0], minlength=len(self.packed.world.things))

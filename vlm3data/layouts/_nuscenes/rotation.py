@@ -1,4 +1,4 @@
-"""Rotations as nuScenes' tables hold them."""
+"""Poses from angles."""
 
 from __future__ import annotations
 
@@ -26,21 +26,3 @@ def pose_of(rotation: Float64Array, place_m: tuple[float, float, float]) -> Floa
     pose[:3, :3] = rotation
     pose[:3, 3] = place_m
     return pose
-
-
-def quaternion_wxyz(rotation: Float64Array) -> list[float]:
-    """Return the unit quaternion [w, x, y, z] of a rotation matrix, w >= 0.
-
-    It is the eigenvector of the largest eigenvalue of Bar-Itzhack's matrix (2000), exact at every angle.
-    """
-    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = rotation.tolist()
-    symmetric = np.array(
-        [
-            [xx + yy + zz, zy - yz, xz - zx, yx - xy],
-            [zy - yz, xx - yy - zz, xy + yx, xz + zx],
-            [xz - zx, xy + yx, yy - xx - zz, yz + zy],
-            [yx - xy, xz + zx, yz + zy, zz - xx - yy],
-        ]
-    )
-    quaternion = np.linalg.eigh(symmetric)[1][:, -1]
-    return (quaternion * (-1.0 if quaternion[0] < 0 else 1.0)).tolist()

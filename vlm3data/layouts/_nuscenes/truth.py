@@ -38,8 +38,8 @@ annotation_token  (m,) the sample's annotations that the image shows, or would w
 seen_px           (m,) pixels that show each
 alone_px          (m,) pixels that would if nothing stood before it
 
-All of the world stands still. The tables' `visibility_token` is the share seen_px / alone_px, summed over the six
-cameras. LiDAR points are exact to float32, of one instant (the sample's), as those of a motion-compensated turn.
+All of the world stands still. The tables' `visibility_token` is the bin of seen_px / alone_px, both summed over the
+six cameras. LiDAR points are exact to float32, of one instant (the sample's), as those of a motion-compensated turn.
 """
 
 
