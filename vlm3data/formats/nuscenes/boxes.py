@@ -43,25 +43,24 @@ def read_boxes(table: TableReader, sample_row: Mapping[str, int]) -> Boxes:
     instances: list[npt.NDArray[np.int32]] = []
     visibility: list[Float64Array] = []
     boxes: list[Float64Array] = []
-    problems: dict[int, str] = {}
     for records in table.pieces("sample_annotation", SampleAnnotation):
         samples.append(_rows(name, records, "sample_token", sample_row, "sample"))
         instances.append(_rows(name, records, "instance_token", instance_row, "instance"))
         visibility.append(np.array([visible.get(each.visibility_token, math.nan) for each in records]))
         numbers = chain.from_iterable((*each.translation, *each.size, *each.rotation) for each in records)
-        box = np.fromiter(numbers, float, count=len(records) * 10).reshape(-1, 10)
-        box[:, 3:5] = box[:, 4:2:-1]  # width, length -> length, width
-        boxes.append(box)
-        for row, fault in _faults(box).items():
-            problems[int(samples[-1][row])] = f"bad_annotation: {name}: token {records[row].token!r}: {fault}"
-    sample = np.concatenate([*samples, np.empty(0, np.int32)])
+        boxes.append(np.fromiter(numbers, float, count=len(records) * 10).reshape(-1, 10))
+    sample, box = np.concatenate([*samples, np.empty(0, np.int32)]), np.concatenate([*boxes, np.empty((0, 10))])
+    box[:, 3:5] = box[:, 4:2:-1]  # width, length -> length, width
+    problems = {
+        int(sample[row]): f"bad_annotation: {name}: record {row}: {fault}" for row, fault in _faults(box).items()
+    }
     order = np.argsort(sample, kind="stable")
     instance = np.concatenate([*instances, np.empty(0, np.int32)])[order]
     return Boxes(
         category=pa.array([each.name for each in categories], pa.large_string()),
         box_first=np.searchsorted(sample[order], np.arange(len(sample_row) + 1)).astype(np.int64),
         box_problem=pa.array([problems.get(row) for row in range(len(sample_row))], pa.large_string()),
-        box=np.concatenate([*boxes, np.empty((0, 10))])[order],
+        box=box[order],
         box_category=category_of[instance],
         box_instance=instance,
         box_visibility=np.concatenate([*visibility, np.empty(0)])[order],

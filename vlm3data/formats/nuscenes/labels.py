@@ -32,5 +32,5 @@ NAMES = {
 
 
 def label_of(category: str) -> str:
-    """Return the words for a category; a name that is not nuScenes' own stays as it is."""
-    return NAMES.get(category, category)
+    """Return the words for a category; a name that is not nuScenes' own stays as it is, `unknown...` is an object."""
+    return "object" if category.startswith("unknown") else NAMES.get(category, category)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 from fsspec import AbstractFileSystem
 
@@ -37,14 +38,9 @@ class TableReader:
         """Yield the records of a table, a few thousand at a time."""
         return read_table(self.fs, self.path(table), self.name(table), record)
 
-    def each(self, table: str, record: type[Record]) -> Iterator[Record]:
-        """Yield the records of a table, one by one; they may be many."""
-        for records in self.pieces(table, record):
-            yield from records
-
     def all(self, table: str, record: type[Record]) -> list[Record]:
         """Return the records of a small table; a token that is there twice is a UserError."""
-        records = list(self.each(table, record))
+        records = list(chain.from_iterable(self.pieces(table, record)))
         tokens: set[str] = set()
         for each in records:
             token: str = each.token  # pyright: ignore[reportAttributeAccessIssue]

@@ -153,12 +153,14 @@ def _readings(
     others: list[SampleData] = []
     problems: dict[int, str] = {}
     nowhere: dict[str, str] = {}
-    for reading in table.each("sample_data", SampleData):
+    of_lidar = {token for token, channel in calibrations.channel.items() if channel == LIDAR}
+    found: list[SampleData] = []
+    for records in table.pieces("sample_data", SampleData):
+        found += [each for each in records if each.is_key_frame]
+        if sweeps:
+            others += [each for each in records if not each.is_key_frame and each.calibrated_sensor_token in of_lidar]
+    for reading in found:
         channel = calibrations.channel.get(reading.calibrated_sensor_token)
-        if not reading.is_key_frame:
-            if sweeps and channel == LIDAR:
-                others.append(reading)
-            continue
         if channel is None:
             nowhere[reading.sample_token] = (
                 f"{name}: token {reading.token!r}: calibrated_sensor_token {reading.calibrated_sensor_token!r} "
@@ -193,9 +195,9 @@ def _ego_poses(table: TableReader, kept: list[SampleData | None], problems: dict
     poses = np.full((len(wanted) + 1, 7), np.nan)
     poses[-1] = (1, 0, 0, 0, 0, 0, 0)
     seen = np.zeros(len(wanted), bool)
-    for pose in table.each("ego_pose", EgoPose):
-        row = wanted.get(pose.token)
-        if row is not None:
+    for records in table.pieces("ego_pose", EgoPose):
+        for pose in [each for each in records if each.token in wanted]:
+            row = wanted[pose.token]
             if seen[row]:
                 raise UserError(f"{table.name('ego_pose')}: token {pose.token!r} is there twice")
             seen[row] = True
@@ -244,11 +246,11 @@ def _stamp(columns: Mapping[str, Any], scene: int) -> str:
     for name in ("ego_from_sensor", "pinhole_px"):
         digest.update(columns[name][columns["calibration"][rows]].tobytes())
     digest.update((columns["box_first"][samples.start : samples.stop + 1] - boxes.start).tobytes())
-    digest.update("\0".join(map(str, columns["box_problem"].slice(samples.start, samples.stop).to_pylist())).encode())
-    for name in ("box", "box_visibility", "box_instance"):
+    problems = columns["box_problem"].slice(samples.start, samples.stop - samples.start)
+    digest.update("\0".join(map(str, problems.to_pylist())).encode())
+    for name in ("box", "box_visibility", "box_category", "box_instance"):
         digest.update(columns[name][boxes].tobytes())
-    names = columns["category"].to_pylist()
-    digest.update("\0".join(names[number] for number in columns["box_category"][boxes].tolist()).encode())
+    digest.update("\0".join(columns["category"].to_pylist()).encode())
     return digest.hexdigest()
 
 
