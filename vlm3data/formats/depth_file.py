@@ -27,7 +27,10 @@ _NPY_HEADER = re.compile(
     rb"\{'descr': '([<>]?[uif][1248])', 'fortran_order': False, 'shape': \((\d{1,9}), (\d{1,9})\), \}\s*"
 )
 # What Pillow's decoders raise on damaged data.
-_DAMAGE = (OSError, SyntaxError, ValueError, IndexError, KeyError, EOFError, OverflowError, struct.error, zlib.error)
+_DAMAGE = (
+    OSError, SyntaxError, ValueError, TypeError, IndexError, KeyError, EOFError, OverflowError, ZeroDivisionError,
+    struct.error, zlib.error,
+)  # fmt: skip
 
 
 def depth_size_px(data: bytes) -> tuple[int, int]:
