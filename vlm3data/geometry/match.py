@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from vlm3data.geometry.camera import project, rays
 from vlm3data.geometry.pose import relative_pose
-from vlm3data.types import Camera, Float32Array, Float64Array, View
+from vlm3data.types import Camera, Float32Array, Float64Array, Int64Array, View
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -15,6 +15,9 @@ BORDER_PX = 2.0
 """A match lies at least this far inside the other image."""
 RETURN_PX = 1.0
 """How near its start a match must come back when it is followed the other way, by the other view's depth."""
+EPIPOLAR_PX = 2.0
+"""How far from its epipolar line a point of a sparse reconstruction may lie; COLMAP itself lets observations be 4 px
+from where the point projects."""
 _BEND = 3.0
 """Neighbouring inverse depths may leave a plane by this many times the noise; more is an edge of something."""
 
@@ -46,6 +49,48 @@ def match(
         agrees = apart <= noise_of(inverse, noise) + noise_of(seen_inverse, noise)
         returns = np.linalg.norm(back_px - start_px, axis=1) <= RETURN_PX
     return certain & seen_certain & inside & agrees & returns, there_px
+
+
+def shared_tracks(one: View, other: View) -> tuple[Int64Array, Float64Array]:
+    """Return pixels (n, 2) of `one` that hold a point of the sparse reconstruction, and where `other` shows it (n, 2).
+
+    Both views need `tracks` and `world_from_cam`. A pair of observations that the poses contradict is left out; of
+    several points in one pixel one is kept.
+    """
+    start_px, there_px, ray, there_ray, centre = _observed(one, other)
+    # Of all planes through both camera centres, the one that holds the first ray; in the second one's axes.
+    plane = np.cross(centre, ray)
+    line = plane / (other.camera.fx_px, other.camera.fy_px, 1.0)
+    size_px = (other.camera.width_px, other.camera.height_px)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        away_px = np.abs(np.sum(plane * there_ray, axis=1)) / np.linalg.norm(line[:, :2], axis=1)
+    good = (away_px <= EPIPOLAR_PX) & (np.sum(ray * there_ray, axis=1) > 0)
+    good &= np.all((there_px >= BORDER_PX) & (there_px <= np.subtract(size_px, BORDER_PX)), axis=1)
+    pixel_px, first = np.unique(np.floor(start_px[good]).astype(np.int64), axis=0, return_index=True)
+    return pixel_px, there_px[good][first]
+
+
+def parallax_deg(one: View, other: View) -> float:
+    """Return the median angle under which shared points of the sparse reconstruction see both cameras; NaN of none."""
+    _, _, ray, there_ray, _ = _observed(one, other)
+    if not len(ray):
+        return float("nan")
+    angle = np.arctan2(np.linalg.norm(np.cross(ray, there_ray), axis=1), np.sum(ray * there_ray, axis=1))
+    return float(np.degrees(np.median(angle)))
+
+
+def _observed(one: View, other: View) -> tuple[Float64Array, Float64Array, Float64Array, Float64Array, Float64Array]:
+    """Return of the points that both views observe: pixels in each, rays from each, and the first one's centre.
+
+    Rays (n, 3) and centre (3,) are all in the axes of the second.
+    """
+    if one.tracks is None or other.tracks is None or one.world_from_cam is None or other.world_from_cam is None:
+        raise ValueError(f"views {one.frame} and {other.frame} need tracks and poses")
+    _, first, second = np.intersect1d(one.tracks.point, other.tracks.point, return_indices=True)
+    start_px, there_px = one.tracks.xy_px[first], other.tracks.xy_px[second]
+    one_from_other, shift = relative_pose(one.world_from_cam, other.world_from_cam)
+    ray = rays(one.camera, start_px) @ one_from_other
+    return start_px, there_px, ray, rays(other.camera, there_px), -shift @ one_from_other
 
 
 def noise_of(inverse_depth: Float64Array, noise: tuple[float, float]) -> Float64Array:

@@ -13,7 +13,7 @@ from pydantic import Field
 from vlm3data.answers import find_tuples
 from vlm3data.config import Config
 from vlm3data.geometry import from_grid, to_grid
-from vlm3data.geometry.match import match
+from vlm3data.geometry.match import match, shared_tracks
 from vlm3data.metrics import mean_of_each
 from vlm3data.types import Answered, Cut, Float64Array, Int64Array, Question, SourceFacts, UserError, View
 from vlm3data.wording import PACKS, Wording, WordingPack
@@ -73,20 +73,16 @@ class CorrespondenceTask:
 
         Raises Cut: no_pose, no_depth, no_correspondence.
         """
-        one, other = views
         for view in views:
             if view.world_from_cam is None:
                 raise Cut("no_pose", view.frame)
-            if view.depth_m is None or view.depth_camera is None:
-                raise Cut("no_depth", view.frame)
         sizes = [(view.camera.width_px, view.camera.height_px) for view in views]
-        candidates = _candidates(sizes[0], rng)
-        found, there_px = match(one, other, candidates, facts.depth_noise)
+        candidates, found, there_px = _matches(views, facts, rng)
         found &= (np.abs(there_px - np.rint(there_px)) > ROUNDING_PX).all(axis=1)
         chosen = _spread(candidates, found, sizes[0], self.options.pixels, rng)
         wordings = rng.integers(len(self.pack.wordings), size=len(candidates))
         if found.sum() < MIN_FOUND:
-            raise Cut("no_correspondence", f"{one.frame}, {other.frame}")
+            raise Cut("no_correspondence", ", ".join(view.frame for view in views))
         return [
             self._question(self.pack.wordings[wordings[i]], candidates[i], np.round(there_px[i], 3), sizes)
             for i in chosen.tolist()
@@ -165,6 +161,23 @@ def _named(answer: str, asked: tuple[float, ...] | None) -> Point | None:
     points = find_tuples(answer, 2)
     others = [point for point in points if point != asked] or points
     return (others[0][0], others[0][1]) if len(others) == 1 else None
+
+
+def _matches(
+    views: Sequence[View], facts: SourceFacts, rng: np.random.Generator
+) -> tuple[Int64Array, npt.NDArray[np.bool_], Float64Array]:
+    """Return pixels of the first view (n, 2), which of them the second one shows (n,), and where (n, 2).
+
+    Through depth maps where both views have one, else from the points of a sparse reconstruction.
+    """
+    one, other = views
+    if all(view.depth_m is not None and view.depth_camera is not None for view in views):
+        candidates = _candidates((one.camera.width_px, one.camera.height_px), rng)
+        return candidates, *match(one, other, candidates, facts.depth_noise)
+    if all(view.tracks is not None for view in views):
+        candidates, there_px = shared_tracks(one, other)
+        return candidates, np.ones(len(candidates), bool), there_px
+    raise Cut("no_depth", f"{one.frame}, {other.frame}: neither depth maps nor tracks")
 
 
 def _candidates(size_px: tuple[int, int], rng: np.random.Generator) -> Int64Array:

@@ -10,13 +10,13 @@ import orjson
 import pytest
 
 from vlm3data.geometry import move_pixels, project, rays
-from vlm3data.geometry.match import match
+from vlm3data.geometry.match import match, shared_tracks
 from vlm3data.geometry.warp import unify_image
 from vlm3data.randomness import rng_for
 from vlm3data.sources.synthetic import SyntheticSource
 from vlm3data.synth.trace import trace
 from vlm3data.tasks.correspondence import CorrespondenceTask
-from vlm3data.types import Camera, Cut, Drop, Question, SourceFacts, UserError, View
+from vlm3data.types import Camera, Cut, Drop, Question, SourceFacts, Tracks, UserError, View
 
 FAR_M = 120.0
 FACTS = SyntheticSource.facts
@@ -252,6 +252,47 @@ def test_what_came_between_is_seen_even_without_parallax_and_a_long_baseline_ask
     assert asked([wall, far_wall(0.5, depth_m=4.1)], noisy)
     with pytest.raises(Cut, match="no_correspondence"):
         asked([wall, far_wall(2.0, depth_m=4.1)], noisy)
+
+
+def with_tracks(views: list[View], outliers: int = 0, seed: int = 0) -> list[View]:
+    """Return the views without depth, but with observations of shared points, those of `outliers` moved away."""
+    rng = np.random.default_rng(seed)
+    width, height = views[0].camera.width_px, views[0].camera.height_px
+    starts = np.stack([rng.integers(0, width, 4000), rng.integers(0, height, 4000)], axis=1)
+    found, there_px = match(*views, starts, FACTS.depth_noise)
+    names = rng.permutation(5000)[: found.sum()]
+    ends = there_px[found]
+    ends[:outliers] += rng.normal(0, 60, (outliers, 2))
+    own = rng.permutation(np.arange(6000, 6100)), rng.uniform(0, 64, (100, 2))  # points that only the second sees
+    order = rng.permutation(len(names))
+    tracks = (
+        Tracks(names, starts[found] + 0.5),
+        Tracks(np.append(names[order], own[0]), np.concatenate([ends[order], own[1]])),
+    )
+    return [replace(view, depth_m=None, tracks=track) for view, track in zip(views, tracks, strict=True)]
+
+
+@pytest.mark.parametrize(("domain", "seed"), [("room", 5), ("hall", 1)])
+def test_points_of_a_sparse_reconstruction_match_where_there_is_no_depth(domain, seed):
+    world, views = staged(domain, seed)
+    off_px, hidden = errors(world, views, asked(with_tracks(views), pixels=100))
+    assert len(off_px) == 100
+    assert off_px.max() < 0.1
+    assert np.abs(hidden).max() < 1e-3
+
+
+def test_observations_that_the_poses_contradict_are_left_out():
+    world, views = staged("room", 5)
+    tracked = with_tracks(views, outliers=300)
+    pixel_px, there_px = shared_tracks(*tracked)
+    starts = np.floor(tracked[0].tracks.xy_px).astype(int).tolist()
+    false = {tuple(start) for start in starts[:300]}
+    kept = sum(tuple(pixel) in false for pixel in pixel_px.tolist())
+    assert kept < 30  # a point moved along its epipolar line cannot be told
+    assert len(pixel_px) > 0.9 * (len({tuple(start) for start in starts}) - 300)
+    assert len(np.unique(pixel_px, axis=0)) == len(pixel_px) == len(there_px)
+    off_px, _ = errors(world, views, asked(with_tracks(views), pixels=400))
+    assert off_px.max() < 0.1
 
 
 def test_nothing_is_asked_beside_an_edge_or_where_depth_is_unknown():

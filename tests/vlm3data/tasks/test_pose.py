@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from vlm3data.geometry import rotation_from_yaw_pitch_roll_deg
+from vlm3data.geometry import project, rotation_from_yaw_pitch_roll_deg
 from vlm3data.randomness import rng_for
 from vlm3data.sources.synthetic import SyntheticSource
 from vlm3data.tasks.pose import PoseTask
-from vlm3data.types import Answered, Camera, Cut, Question, UserError, View
+from vlm3data.types import Answered, Camera, Cut, Question, Tracks, UserError, View
 
 FACTS = SyntheticSource.facts
 RELATIVE = replace(FACTS, metric=False)
@@ -186,6 +186,21 @@ def test_a_camera_that_hardly_moved_has_no_direction():
         assert {"rotation_angle", "euler"} <= questions.keys()
     # A short way has a direction, but two decimals would not say it.
     assert "distance" not in asked(np.eye(4), pose_of(turned, (0, 0, 0.04)))
+
+
+@pytest.mark.parametrize(("shift", "moved"), [((0.2, 0, 0), True), ((0.02, 0, 0), False), ((0, 0, 0), False)])
+def test_without_depth_the_shift_of_shared_tracks_says_whether_the_camera_moved(shift, moved):
+    turned = rotation_from_yaw_pitch_roll_deg(3, -2, 8)
+    points = np.random.default_rng(0).uniform((-0.05, -0.05, 3), (0.05, 0.05, 6), (50, 3))
+    views = []
+    for pose in (np.eye(4), pose_of(turned, shift)):
+        seen = (points - pose[:3, 3]) @ pose[:3, :3]
+        blind = view(pose, None)
+        views.append(replace(blind, tracks=Tracks(np.arange(50), project(blind.camera, seen))))
+    kinds = [question.truth["kind"] for question in TASK.ask(views, RELATIVE, "z", rng_for(0))]
+    assert ("direction" in kinds) == moved
+    views[0] = replace(views[0], tracks=Tracks(np.arange(90, 140), views[0].tracks.xy_px))
+    assert "direction" not in [question.truth["kind"] for question in TASK.ask(views, RELATIVE, "z", rng_for(0))]
 
 
 def test_turns_are_not_asked_where_they_are_ambiguous():

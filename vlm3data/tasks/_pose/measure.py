@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from vlm3data.geometry import relative_pose, rotation_angle_deg, yaw_pitch_roll_deg
+from vlm3data.geometry.match import parallax_deg
 from vlm3data.types import SourceFacts, View
 
 KINDS = ("rotation_angle", "euler", "direction", "distance")
 MIN_BASELINE = 0.01
 """A camera that moved by less than this share of the scene's median depth moved in no direction that can be seen: at
-f = 1000 px things shift by less than 10 px."""
+f = 1000 px things shift by less than 10 px. Without depth maps the shift itself is taken, from shared tracks."""
 MIN_DISTANCE_M = 0.05
 """Shorter ways are not asked for: two decimals would not say them, and poses are hardly better."""
 MAX_PITCH_DEG = 85.0
@@ -56,6 +58,8 @@ def _moved(baseline: float, views: Sequence[View], facts: SourceFacts) -> bool:
     depths = [view.depth_m[::4, ::4] for view in views if view.depth_m is not None]
     known = [depth_m[np.isfinite(depth_m)] for depth_m in depths]
     scene = [float(np.median(depth_m)) for depth_m in known if depth_m.size]
-    if not scene:
-        return facts.metric and baseline >= MIN_DISTANCE_M
-    return baseline >= max(MIN_BASELINE * min(scene), facts.depth_noise[0])
+    if scene:
+        return baseline >= max(MIN_BASELINE * min(scene), facts.depth_noise[0])
+    if all(view.tracks is not None for view in views):
+        return baseline > 0 and parallax_deg(*views) >= math.degrees(MIN_BASELINE)
+    return facts.metric and baseline >= MIN_DISTANCE_M
