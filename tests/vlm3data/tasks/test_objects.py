@@ -299,6 +299,7 @@ def test_what_is_hard_to_see_is_not_asked_about():
         "seen",
     ]
     assert kept(clear, box("behind", (0, 0, -5)), box("cut", (2.9, 0, 5)), box("tiny", (2, 0, 70))) == ["clear"]
+    assert kept(clear, box("narrow", (2, 0, 5), (0.05, 2, 0.05)), box("flat", (-2, 0, 5), (2, 0.05, 0.05))) == ["clear"]
     assert kept(clear, box("in", (2.3, 0, 5)), box("far", (2, 0, 60))) == ["clear", "in", "far"]
     assert kept(clear, box("twin", (0, 0, 5)), box("other", (2, 0, 5))) == ["other"]
     assert kept(box("traffic_cone", (0, 0, 5))) == ["traffic cone"]
@@ -319,6 +320,10 @@ def test_what_is_not_clear_is_not_asked():
     parallax = asked_of(box("near", (1.2, 0, 5)), box("far", (2.2, 0.7, 20)))
     assert not {name for name in parallax if name.startswith(("left", "right"))}
     assert {"behind_predicate", "front_predicate", "horizontal_distance_data"} <= parallax
+    # In depth one lies in front, by straight distance the other.
+    corner = asked_of(box("ahead", (0, 0, 5.95)), box("aside", (2.45, 1.75, 5.0), (0.2, 0.2, 0.2)))
+    assert not {name for name in corner if name.startswith(("behind", "front"))}
+    assert {"left_predicate", "big_predicate"} <= corner
     # What touches has no gap; what stands on the same spot no direction.
     stacked = asked_of(box("low", (0, 1, 8)), box("high", (0, 0, 8)))
     assert not {"distance_data", "direction", "horizontal_distance_data"} & stacked
@@ -359,6 +364,18 @@ def test_a_scene_known_by_hand():
     crate = box("crate", (-1.5, 0, 6))
     names = {question.truth["category"] for question in questions_about(door, crate)}
     assert not {name for name in names if name.startswith(("big", "small"))}
+
+
+def test_the_order_of_a_pair_is_a_fair_coin_whatever_the_sources_order():
+    table = box("table", (-1.5, 0.5, 6.0), (2.0, 0.8, 1.0))
+    lamp = box("lamp", (1.5, -0.1, 9.0), (0.4, 2.0, 0.4))
+    firsts: dict[str, list[bool]] = defaultdict(list)
+    for question in questions_about(table, lamp, seeds=400):
+        if len(question.truth["regions"]) == 2:
+            firsts[question.truth["category"]].append(question.truth["regions"][0]["label"] == "table")
+    assert len(firsts) == 22
+    for drawn in firsts.values():
+        assert abs(np.mean(drawn) - 0.5) < 4 * 0.5 / math.sqrt(len(drawn))
 
 
 def test_no_question_answers_another():

@@ -58,17 +58,13 @@ def _draw(category: Category, measured: Sequence[Measures], rng: np.random.Gener
 
 
 def _question(category: Category, members: tuple[Measures, ...], rng: np.random.Generator) -> Asked | None:
-    """Return the question about these regions; None where its answer is not clear.
+    """Return the question about these regions in random order; None where its answer is not clear.
 
-    The answer is drawn first, evenly, and the regions are ordered so that it is true: neither a position nor a
-    wording says anything about it.
+    Of a pair one order is answered by yes (or by the first region) and the other by no (or the second). A fair coin
+    for the order is thus one for the answer: nothing that is seen or said tells which it is.
     """
     ordered = members[::-1] if rng.integers(2) else members
     outcome = outcome_of(category, ordered)
-    if outcome is not None and category.kind in ("predicate", "choice"):
-        ((name, value),) = outcome.items()
-        wanted = type(value)(rng.integers(2))
-        ordered, outcome = (ordered if wanted == value else ordered[::-1]), {name: wanted}
     return None if outcome is None else Asked(category, ordered, outcome)
 
 
