@@ -37,10 +37,11 @@ class Source(Protocol):
 class KnowsOverlap(Protocol):
     """A source that knows which frames see the same: nothing then needs to be computed from depth and pose."""
 
-    def overlap(self, scene: SceneRef) -> Float32Array:
+    def overlap(self, scene: SceneRef) -> Float32Array | None:
         """Return (n, n) for the n frames of a scene: the share of the row's frame that the column's frame shows.
 
-        NaN where that is unknown or a frame is unusable.
+        NaN where that is unknown or a frame is unusable. None where it does not know this scene: the overlap is then
+        computed from depth and pose.
         """
         ...
 

@@ -24,7 +24,7 @@ class ScenePairs:
         scene: str,
         frames: Sequence[Frame],
         facts: SourceFacts,
-        overlap: Callable[[], Float32Array] | None,
+        overlap: Callable[[], Float32Array | None] | None,
         seed: int,
         per_frame: int,
     ) -> None:
@@ -84,9 +84,10 @@ class ScenePairs:
 
     @cached_property
     def _known(self) -> Float64Array | None:
-        if self.overlap is None:
+        told = self.overlap() if self.overlap is not None else None
+        if told is None:
             return None
-        known = np.asarray(self.overlap(), np.float64)
+        known = np.asarray(told, np.float64)
         usable = np.array([frame.world_from_cam is not None for frame in self.frames])
         return np.where(usable[:, None] & usable, known, np.nan)
 

@@ -17,6 +17,7 @@ PLUGINS: dict[str, dict[str, str]] = {
     "source": {
         "ibims": "vlm3data.sources.ibims:IbimsSource",
         "jsonl": "vlm3data.sources.jsonl:JsonlSource",
+        "megadepth": "vlm3data.sources.megadepth:MegadepthSource",
         "nuscenes": "vlm3data.sources.nuscenes:NuscenesSource",
         "rgbd": "vlm3data.sources.rgbd:RgbdSource",
         "scannet": "vlm3data.sources.scannet:ScannetSource",
@@ -41,6 +42,7 @@ PLUGINS: dict[str, dict[str, str]] = {
     },
     "layout": {
         "ibims": "vlm3data.layouts.ibims:IbimsLayout",
+        "megadepth": "vlm3data.layouts.megadepth:MegadepthLayout",
         "nuscenes": "vlm3data.layouts.nuscenes:NuscenesLayout",
         "rgbd": "vlm3data.layouts.rgbd:RgbdLayout",
         "scannet": "vlm3data.layouts.scannet:ScannetLayout",

@@ -53,7 +53,7 @@ def _h5py() -> Any:
     try:
         import h5py
     except ImportError as error:
-        raise UserError("reading HDF5 files needs h5py: pip install 'vlm3[formats]'") from error
+        raise UserError("reading HDF5 files needs h5py: pip install 'vlm3[megadepth]'") from error
     return h5py
 
 

@@ -9,6 +9,8 @@ from vlm3data.geometry.distortion import distort, undistort
 from vlm3data.types import Camera, DepthKind, Float64Array
 
 _DEPTH_KINDS = ("z", "euclidean")
+_ASPECT_TOLERANCE = 0.02
+"""How far the sides of one view may be from shrinking alike: whole pixels of a small map are as coarse."""
 
 
 def rays(camera: Camera, xy_px: npt.ArrayLike) -> Float64Array:
@@ -61,3 +63,14 @@ def convert_depth(
         return depth
     ratio = euclidean_per_z(camera, xy_px)
     return depth * ratio if want == "euclidean" else depth / ratio
+
+
+def resized(camera: Camera, size_px: tuple[int, int]) -> Camera | None:
+    """Return the pinhole camera that sees the same in another number of pixels (width, height).
+
+    None where that cannot be: a lens, or another shape of the image.
+    """
+    sx, sy = size_px[0] / camera.width_px, size_px[1] / camera.height_px
+    if camera.distortion is not None or abs(sx / sy - 1) > _ASPECT_TOLERANCE:
+        return None
+    return Camera(camera.fx_px * sx, camera.fy_px * sy, camera.cx_px * sx, camera.cy_px * sy, *size_px)
