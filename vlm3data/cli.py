@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 from cyclopts import App, Parameter
 
 from vlm3data import __version__
-from vlm3data.command import UsageError, progress_bar, run_app
+from vlm3data.cli_mix import mix
+from vlm3data.command import UsageError, print_json, progress_bar, run_app
 from vlm3data.errors import UserError
 
 app = App(
@@ -16,7 +17,6 @@ app = App(
     version=__version__,
     help="Turn 3D datasets into focal-unified shards of images with text questions, and mix them.",
 )
-mix = App(name="mix", help="Look at mixtures: which datasets in which shares.")
 app.command(mix)
 
 Json = Annotated[bool, Parameter(negative=())]
@@ -133,7 +133,7 @@ def build(
     with progress_bar("building") as progress:
         dataset = build_dataset(config, out, engine=engine, workers=workers, ray_address=ray_address, progress=progress)
     if json:
-        _print_json(dataset)
+        print_json(dataset)
         return
     from vlm3data.report.tables import print_build
 
@@ -161,7 +161,7 @@ def verify(shards: str, *, json: Json = False) -> int:
     with progress_bar("verifying") as progress:
         findings = shards_module.verify(shards, progress)
     if json:
-        _print_json(asdict(findings))
+        print_json(asdict(findings))
     else:
         print_findings(findings, shards)
     return 1 if findings.problems else 0
@@ -202,7 +202,7 @@ def synth(*, layout: str, out: str, seed: int = 0, json: Json = False, **options
     with progress_bar("writing") as progress:
         written = kind(checked, seed).write(out, progress)
     if json:
-        _print_json(written)
+        print_json(written)
     else:
         print_counts(written, out)
 
@@ -222,35 +222,9 @@ def sources(*, json: Json = False) -> None:
 
     listed = {kind: {name: _options_of(kind, name) for name in _names(kind)} for kind in ("source", "task", "layout")}
     if json:
-        _print_json(listed)
+        print_json(listed)
     else:
         print_plugins(listed)
-
-
-@mix.command
-def show(spec: str, *, samples: int | None = None, json: Json = False) -> None:
-    """Show what a mixture means: per dataset its share, and samples and epochs over a run.
-
-    Example: vlm3data mix show mixtures/demo.yaml --samples 100000
-
-    Parameters
-    ----------
-    spec
-        The mixture's YAML file.
-    samples
-        Length of the run; by default the spec's own `samples`.
-    json
-        Print the rows as JSON.
-    """
-    from vlm3data.mixture import Mixture
-    from vlm3data.report.tables import print_mixture
-
-    mixture = Mixture.load(spec)
-    rows = mixture.plan(samples)
-    if json:
-        _print_json({"mixture": spec, "samples": samples or mixture.samples, "datasets": rows})
-    else:
-        print_mixture(rows, spec, samples or mixture.samples)
 
 
 def main() -> None:
@@ -305,12 +279,6 @@ def _take(flag: str, value: str, takers: list[tuple[dict[str, Any], dict[str, An
         raise UsageError(f"unknown flag --{flag}; {who_knows}: {', '.join(choices)}")
     for known, taken in taking:
         taken[key] = value.split(",") if isinstance(known[key]["default"], tuple) else value
-
-
-def _print_json(value: Any) -> None:
-    import orjson
-
-    print(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS).decode())
 
 
 if __name__ == "__main__":

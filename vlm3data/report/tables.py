@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -72,25 +72,6 @@ def print_findings(findings: Findings, url: str) -> None:
         console.print(f"  {problem}", markup=False, soft_wrap=True)
     if len(findings.problems) > SHOWN_PROBLEMS:
         console.print(f"  ... and {len(findings.problems) - SHOWN_PROBLEMS} more (--json lists all)")
-
-
-def print_mixture(rows: Sequence[Mapping[str, Any]], spec: str, samples: int | None) -> None:
-    """Print shares, and what they mean for a run of `samples`."""
-    title = f"{spec}" + (f", {samples:,} samples" if samples else "")
-    table = Table(title=title, title_justify="left")
-    table.add_column("dataset")
-    for column in ("weight", "share", "size", "samples", "epochs"):
-        table.add_column(column, justify="right")
-    for row in rows:
-        table.add_row(
-            row["dataset"],
-            "-" if row["weight"] is None else f"{row['weight']:g}",
-            f"{row['share']:.4f}",
-            f"{row['size']:,}",
-            "-" if row["samples"] is None else f"{row['samples']:,.0f}",
-            "-" if row["epochs"] is None else f"{row['epochs']:.2f}",
-        )
-    Console().print(table)
 
 
 def print_counts(written: Mapping[str, Any], out: str) -> None:

@@ -57,6 +57,11 @@ class Dataset:
         """Return the number of samples per shard, in order."""
         return np.bincount(self._place["shard"], minlength=len(self._shards))
 
+    def missing_shards(self) -> list[str]:
+        """Return the names of the shards that are listed but not there."""
+        there = {path.rpartition("/")[2] for path in list_files(self._fs, self.directory, ".tar")}
+        return [shard for shard in self.about["shards"] if shard not in there]
+
     def __getitem__(self, i: int) -> Sample:
         """Return sample `i` with all its stored questions."""
         return self.read(i)
