@@ -1,0 +1,64 @@
+"""What belongs to a time, and which files a pattern means."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pytest
+
+from vlm3data.formats.rgbd.patterns import listed
+from vlm3data.formats.rgbd.poses import nearest_in
+from vlm3data.types import UserError
+
+
+def test_the_nearest_time_is_found_as_by_looking_at_all():
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        times = np.sort(rng.uniform(0, 1, rng.integers(0, 8)))
+        wanted, within = rng.uniform(-0.2, 1.2), rng.uniform(0, 0.3)
+        away = np.abs(times - wanted)
+        expected = int(away.argmin()) if len(away) and away.min() <= within else None
+        assert nearest_in(times, wanted, within) == expected
+
+
+def names(root: Path, pattern: str, files: list[str]) -> dict[str, str]:
+    for file in files:
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        (root / file).touch()
+    found = listed(fsspec.filesystem("file"), str(root), pattern)
+    return {frame: str(Path(path).relative_to(root)) for frame, path in found.items()}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "files", "expected"),
+    [
+        ("{frame}.png", ["10.png", "2.png", "x.jpg"], {"2": "2.png", "10": "10.png"}),
+        (
+            "rgb/*_{frame}.png",
+            ["rgb/4_12.50.png", "rgb/4_9.5.png"],
+            {"9.5": "rgb/4_9.5.png", "12.50": "rgb/4_12.50.png"},
+        ),
+        ("frame-{frame}.color.*", ["frame-1.color.jpg", "frame-1.depth.png"], {"1": "frame-1.color.jpg"}),
+        ("a[1].{frame}+.png", ["a[1].7+.png", "a1.7.png"], {"7": "a[1].7+.png"}),
+        ("none/{frame}.png", ["1.png"], {}),
+    ],
+)
+def test_a_pattern_names_its_frames_in_the_order_of_their_numbers(tmp_path, pattern, files, expected):
+    root = tmp_path / "r[1]"
+    assert list(names(root, pattern, files).items()) == list(expected.items())
+
+
+def test_two_files_of_one_frame_are_a_mistake(tmp_path):
+    with pytest.raises(UserError, match=r"1.png: frame 1 is also .*1.jpg"):
+        names(tmp_path, "{frame}.*", ["1.png", "1.jpg"])
+
+
+def test_a_list_names_files_beside_it(tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "rgb.txt").write_text("# time file\n2.5 rgb/b.png\n\n1.5 rgb/a c.png\n")
+    assert names(tmp_path, "sub/rgb.txt", []) == {"2.5": "sub/rgb/b.png", "1.5": "sub/rgb/a c.png"}
+    (tmp_path / "sub" / "rgb.txt").write_text("1 a.png\n1 b.png\n")
+    with pytest.raises(UserError, match="line 2: frame 1 is listed twice"):
+        names(tmp_path, "sub/rgb.txt", [])
