@@ -1,63 +1,28 @@
 """SpatialRGPT-Bench: questions about 2D boxes in images of Omni3D's datasets, one record of its JSON a sample.
 
-`SpatialRGPT-Bench_v1.json` is a list of `{id, image_info {file_path, height, width}, qa_info {type, category, class},
-conversations [{from: human, value}, {from: gpt, value}], bbox [[x1, y1, x2, y2], ...], ...}`. In a question each
-`<mask>` (and `<mask> <depth>`) stands for the next box, in an answer `Region [N]` for box N. The file has no
-intrinsics: they come from a file or from a field of view.
+`vlm3data.formats.spatialrgpt` describes a record. The file has no intrinsics: they come from another file or from a
+field of view.
 """
 
 from __future__ import annotations
 
 import math
 import posixpath
-import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property, partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import orjson
 import xxhash
 from pydantic import Field, ValidationError
 
 from vlm3data.config import Config, explain
+from vlm3data.formats.spatialrgpt import BenchRecord, ImageInfo, box_question
 from vlm3data.storage import open_store, read_whole
-from vlm3data.types import BoxQuestion, Camera, Drop, Frame, SceneRef, SourceFacts, UserError
+from vlm3data.types import Camera, Drop, Frame, SceneRef, SourceFacts, UserError
 
 FILE = "SpatialRGPT-Bench_v1.json"
 RECORDS_PER_SCENE = 64
-_MASK = re.compile(r"(?:\bregion\s*\[\d+\]\s*)?<mask>(?:\s*<depth>)?", re.IGNORECASE)
-_REGION = re.compile(r"\bregion\s*\[(\d+)\]", re.IGNORECASE)
-
-
-class ImageInfo(Config, extra="ignore"):
-    """Where an image lies and how large it is."""
-
-    file_path: Annotated[str, Field(min_length=1)]
-    height: Annotated[int, Field(gt=0)]
-    width: Annotated[int, Field(gt=0)]
-
-
-class QaInfo(Config, extra="ignore"):
-    """What kind of question it is."""
-
-    category: str
-
-
-class Turn(Config, extra="ignore"):
-    """A question or an answer."""
-
-    speaker: Annotated[Literal["human", "gpt"], Field(alias="from")]
-    value: str
-
-
-class BenchRecord(Config, extra="ignore"):
-    """One record; masks and further keys are left alone."""
-
-    id: Annotated[str, Field(min_length=1)]
-    image_info: ImageInfo
-    qa_info: QaInfo
-    conversations: Annotated[list[Turn], Field(min_length=2, max_length=2)]
-    bbox: Annotated[list[tuple[float, float, float, float]], Field(min_length=1)]
 
 
 class Intrinsics(Config, extra="ignore"):
@@ -125,7 +90,7 @@ class SpatialRgptSource:
     def _frame(self, values: Any, key: str) -> Frame:
         try:
             record = BenchRecord.model_validate(values)
-            question = _box_question(record)
+            question = box_question(record)
             camera = self._camera(record.image_info)
         except ValidationError as error:
             return _unusable(key, Drop("bad_record", explain(error, BenchRecord, key)))
@@ -202,29 +167,6 @@ def _path_of(entry: Any, where: str) -> str:
 
 def _numbers(entry: Intrinsics) -> tuple[float, float, float, float]:
     return entry.fx, entry.fy, entry.cx, entry.cy
-
-
-def _box_question(record: BenchRecord) -> BoxQuestion:
-    """Return the record's question with `{0}`, `{1}` for its boxes. Raises ValueError for a box that is none."""
-    asked, answered = record.conversations
-    if (asked.speaker, answered.speaker) != ("human", "gpt"):
-        raise ValueError("conversations: a question and an answer are expected")
-    for x1, y1, x2, y2 in record.bbox:
-        if not (math.isfinite(x1 + y1 + x2 + y2) and x1 < x2 and y1 < y2):
-            raise ValueError(f"bbox: {[x1, y1, x2, y2]} is no box")
-    question = _literal(asked.value.replace("<image>", ""))
-    count = len(_MASK.findall(question))
-    if count != len(record.bbox):
-        raise ValueError(f"{count} times <mask> in the question, but {len(record.bbox)} boxes")
-    numbers = iter(range(count))
-    question = _MASK.sub(lambda _: f"{{{next(numbers)}}}", question).strip()
-    answer = _REGION.sub(lambda named: f"{{{named[1]}}}", _literal(answered.value)).strip()
-    return BoxQuestion(record.qa_info.category, question, answer, tuple(record.bbox))
-
-
-def _literal(text: str) -> str:
-    """Return text in which no braces can be taken for the place of a box."""
-    return text.replace("{", "(").replace("}", ")")
 
 
 def _unusable(key: str, drop: Drop) -> Frame:

@@ -1,7 +1,7 @@
 """Objects in space, as SpatialRGPT-Bench asks about them: left or right, wider or thinner, how far, at which hour.
 
-Regions are named as text, `bounding box region (x1, y1, x2, y2)` on a grid of 1000. The module `_objects.measures` says
-what is measured and when a question is clear enough to be asked.
+Regions are named as text, `bounding box region (x1, y1, x2, y2)` on a grid of 1000. The modules
+`_objects.comparing` and `_objects.lengths` say what is measured and when a question is clear enough to be asked.
 """
 
 from __future__ import annotations

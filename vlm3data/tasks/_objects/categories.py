@@ -15,7 +15,7 @@ class Category(NamedTuple):
     group: str
     """The column of SpatialRGPT's table."""
     quantity: str
-    """What is compared or measured: a name in `measures.COMPARE` or `measures.LENGTHS`."""
+    """What is compared or measured: a name in `comparing.COMPARE` or `lengths.LENGTHS`."""
     sign: int = 1
     """1 where the word asks for more of the quantity, -1 for less."""
     regions: int = 2

@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vlm3data.tasks._objects.categories import CATEGORIES, Category
-from vlm3data.tasks._objects.measures import COMPARE, LENGTHS, Measures, hour_of
+from vlm3data.tasks._objects.comparing import COMPARE
+from vlm3data.tasks._objects.lengths import LENGTHS, hour_of
+from vlm3data.tasks._objects.measures import Measures
 
 Group = tuple[int, ...]
 """The indices of one or two regions."""
