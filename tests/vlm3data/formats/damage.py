@@ -42,10 +42,10 @@ def damaged(data: bytes, rng: np.random.Generator) -> bytes:
     return data
 
 
-def survives(good: bytes, path: Path, read: Callable[[], object], seed: int = 0) -> dict[str, int]:
-    """Read `CASES` damaged versions of `good` at `path`; return how many gave a result and how many a refusal."""
+def survives(good: bytes, path: Path, read: Callable[[], object], seed: int = 0, cases: int = CASES) -> dict[str, int]:
+    """Read `cases` damaged versions of `good` at `path`; return how many gave a result and how many a refusal."""
     came_of = {"result": 0, "refused": 0}
-    for case in range(CASES):
+    for case in range(cases):
         path.write_bytes(damaged(good, np.random.default_rng([seed, case])))
         tracemalloc.start()
         try:

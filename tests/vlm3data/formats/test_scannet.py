@@ -9,12 +9,11 @@ import orjson
 import pytest
 
 from tests.vlm3data.formats.damage import survives
-from vlm3data.formats.depth_image import decode_depth_image, encode_pgm16, encode_png16
 from vlm3data.formats.scannet.labels import find_labels, read_instances, write_instances
 from vlm3data.formats.scannet.splits import split_of
 from vlm3data.formats.scannet.text import format_matrix, format_values, parse_matrix, parse_values
 from vlm3data.storage import open_store
-from vlm3data.types import Drop, UserError
+from vlm3data.types import UserError
 
 SCAN = "scene0000_00"
 
@@ -42,28 +41,6 @@ def test_values_come_back():
     assert found["colorWidth"] == "1296"
     with pytest.raises(UserError, match=r"here: line 2 is not"):
         parse_values(b"a = 1\nnonsense\n", "here")
-
-
-@pytest.mark.parametrize("encode", [encode_png16, encode_pgm16])
-def test_depth_images_keep_all_sixteen_bits(encode):
-    stored = np.random.default_rng(0).integers(0, 65536, (12, 16)).astype(np.uint16)
-    np.testing.assert_array_equal(decode_depth_image(encode(stored), (16, 12)), stored)
-
-
-@pytest.mark.parametrize("encode", [encode_png16, encode_pgm16])
-def test_damaged_depth_images_are_dropped_by_name(encode, tmp_path):
-    good = encode(np.random.default_rng(0).integers(0, 65536, (12, 16)).astype(np.uint16))
-    with pytest.raises(Drop, match="depth_size_mismatch"):
-        decode_depth_image(good, (12, 16))
-    with pytest.raises(Drop, match="corrupt_depth"):
-        decode_depth_image(good[:-40], (16, 12))
-    path = tmp_path / "depth"
-    assert survives(good, path, lambda: decode_depth_image(path.read_bytes(), (16, 12)))["refused"] > 0
-
-
-def test_an_8_bit_picture_of_depth_is_no_depth_map():
-    with pytest.raises(Drop, match="corrupt_depth: a depth map of mode L"):
-        decode_depth_image(encode_png16(np.zeros((12, 16), np.uint8)), (16, 12))
 
 
 @pytest.fixture

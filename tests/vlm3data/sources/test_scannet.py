@@ -21,6 +21,7 @@ from tests.tiny_scannet import (
     with_header,
     write_scans,
 )
+from tests.vlm3data.formats.damage import CASES, survives
 from vlm3data.build import BuildConfig, build, samples
 from vlm3data.formats.sens import SensHeader, read_color, read_depth, read_header, walk, write_sens
 from vlm3data.geometry import euclidean_per_z, invert_pose
@@ -434,3 +435,23 @@ def test_a_resized_export_is_refused(of_form, tmp_path):
         small.save(path)
     with pytest.raises(UserError, match=r"colour intrinsics .* do not fit images of 160x120: resized"):
         frames_of(root)
+
+
+def read_everything(root: Path) -> None:
+    """Read what a build reads; what is wrong with one frame costs that frame."""
+    for frame in frames_of(root):
+        for read in (frame.image, frame.depth_m, frame.boxes):
+            try:
+                read() if read else None
+            except Drop:
+                continue
+
+
+@pytest.mark.parametrize("name", [f"{SCAN}.sens", f"{SCAN}.txt", "_info.txt"])
+def test_any_damage_to_a_scan_gives_a_refusal_or_a_result(tmp_path, name):
+    sizes = {"color_width_px": 64, "color_height_px": 48, "depth_width_px": 32, "depth_height_px": 24}
+    form = "sens" if name.startswith(SCAN) else "cpp"
+    root = write_scans(tmp_path, frames=1, form=form, **sizes)
+    path = root / "scans" / SCAN / name
+    came_of = survives(path.read_bytes(), path, lambda: read_everything(root), cases=CASES // 10)
+    assert min(came_of.values()) > 0

@@ -14,7 +14,8 @@ import numpy as np
 from fsspec import AbstractFileSystem
 from PIL import Image
 
-from vlm3data.formats.depth_image import UInt16Array, decode_depth_image
+from vlm3data.formats.depth_file import decode_depth_file
+from vlm3data.formats.depth_image import UInt16Array
 from vlm3data.formats.scannet.text import parse_matrix, parse_values
 from vlm3data.formats.sens import SensFrame, SensHeader, read_color, read_depth, read_header, walk
 from vlm3data.storage import list_files, read_whole
@@ -126,7 +127,10 @@ class ExportedRecording:
         """Return the stored values (h, w). Raises Drop: depth_missing, and what a damaged image raises."""
         if number not in self._depth:
             raise Drop("depth_missing", f"{self.path}: frame {number}")
-        return decode_depth_image(read_whole(self._fs, self._depth[number]), self.calibration.depth_size_px)
+        stored = decode_depth_file(read_whole(self._fs, self._depth[number]), self.calibration.depth_size_px)
+        if stored.dtype.kind not in "iu" or stored.min() < 0 or stored.max() > np.iinfo(np.uint16).max:
+            raise Drop("corrupt_depth", f"{self._depth[number]}: not whole numbers of 16 bits")
+        return stored.astype(np.uint16)
 
     def _files(self, kind: str, endings: tuple[str, ...]) -> dict[int, str]:
         """Return the paths of one kind of file by the frame's number; of a PNG and a PGM the PNG is taken."""
