@@ -49,8 +49,8 @@ def read_table(fs: AbstractFileSystem, path: str, name: str, record: type[Record
             rest += piece
             end, following = (len(rest), len(rest)) if ended else _last_record(rest)
             try:
-                records = decoder.decode(b"[" + (rest if ended else rest[:end] + b"]")) if end else []
-            except msgspec.DecodeError:  # a mistake in the table, or a cut that was none
+                records = decoder.decode(b"[" + (rest if ended else rest[:end] + b"]")) if end or ended else []
+            except (msgspec.DecodeError, UnicodeDecodeError):  # a mistake in the table, or a cut that was none
                 records, following = _one_by_one(rest, name, record, count, ended=ended)
             except RecursionError as error:
                 raise UserError(f"{name}: not a table: nested too deeply after record {count}") from error
@@ -63,11 +63,13 @@ def read_table(fs: AbstractFileSystem, path: str, name: str, record: type[Record
 
 def _after_bracket(file: BinaryIO, name: str) -> bytes:
     """Return the first bytes of the file, beginning after the bracket that opens the list."""
-    begin = file.read(PIECE)
-    opening = re.match(rb"\s*\[", begin)
-    if opening is None:
-        raise UserError(f"{name}: {'is empty' if not begin.strip() else 'is not a JSON list of records'}")
-    return begin[opening.end() :]
+    while piece := file.read(PIECE):
+        begin = piece.lstrip(b" \t\r\n")
+        if begin[:1] == b"[":
+            return begin[1:]
+        if begin:
+            raise UserError(f"{name}: is not a JSON list of records")
+    raise UserError(f"{name}: is empty")
 
 
 def _last_record(text: bytes) -> tuple[int, int]:
@@ -106,7 +108,7 @@ def _one_by_one(text: bytes, name: str, record: type[Record], count: int, *, end
         found.append(_checked(string[start:end], value, name, record, count + len(found)))
         if string[after : after + 1] != ",":
             if string[after:].rstrip() == "]":
-                return found, len(text)
+                return found, len(string[:after].encode())
             what = repr(string[after : after + 10]) if after < len(string) else "nothing: the table is cut short"
             raise UserError(f"{name}: record {count + len(found) - 1} is followed by {what}")
         next_record = after + 1
