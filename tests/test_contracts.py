@@ -21,7 +21,7 @@ from vlm3data.types import Frame, SceneRef, UserError
 
 SMALL = {"spatialrgpt": {"hfov_deg": 60.0}, "synthetic": {"scenes": 2, "width_px": 96, "height_px": 64}}
 """Options that keep a source's contract test short."""
-TASKS = {"megadepth": {"correspondence": {}}, "spatialrgpt": {"objects": {}}}
+TASKS = {"colmap": {"correspondence": {}}, "megadepth": {"correspondence": {}}, "spatialrgpt": {"objects": {}}}
 """What is asked of a source that has no metric depth."""
 ERRORS = ("_px", "_deg", "_grid", "_m", "abs_rel")
 """How the names of metrics end that are errors rather than shares of right answers."""
@@ -30,6 +30,9 @@ ERRORS = ("_px", "_deg", "_grid", "_m", "abs_rel")
 def root_of(source: str, tmp_path: Path) -> str:
     if source == "jsonl":
         return str(write_jsonl(tmp_path / "root", [jsonl_line(number) for number in range(3)]))
+    if source == "colmap":
+        size = {"width_px": 160, "height_px": 120}
+        return str(write_layout("colmap", tmp_path / "root", scenes=1, images=6, points=150, **size))
     if source == "megadepth":
         return str(write_layout("megadepth", tmp_path / "root", places=1, photos=6, long_side_px=160))
     if source == "nuscenes":
@@ -42,6 +45,8 @@ def root_of(source: str, tmp_path: Path) -> str:
         return str(write_scans(tmp_path / "root", scans=2, frames=11))
     if source == "spatialrgpt":
         return str(write_bench(tmp_path / "root"))
+    if source == "wai":
+        return str(write_layout("wai", tmp_path / "root", scenes=1, frames=3, width_px=160, height_px=120) / "synthetic")
     return ""
 
 

@@ -15,6 +15,7 @@ from vlm3data.errors import UserError
 
 PLUGINS: dict[str, dict[str, str]] = {
     "source": {
+        "colmap": "vlm3data.sources.colmap:ColmapSource",
         "ibims": "vlm3data.sources.ibims:IbimsSource",
         "jsonl": "vlm3data.sources.jsonl:JsonlSource",
         "megadepth": "vlm3data.sources.megadepth:MegadepthSource",
@@ -23,6 +24,7 @@ PLUGINS: dict[str, dict[str, str]] = {
         "scannet": "vlm3data.sources.scannet:ScannetSource",
         "spatialrgpt": "vlm3data.sources.spatialrgpt:SpatialRgptSource",
         "synthetic": "vlm3data.sources.synthetic:SyntheticSource",
+        "wai": "vlm3data.sources.wai:WaiSource",
     },
     "task": {
         "correspondence": "vlm3data.tasks.correspondence:CorrespondenceTask",
@@ -41,11 +43,13 @@ PLUGINS: dict[str, dict[str, str]] = {
         "unimax": "vlm3data.weighting.unimax:Unimax",
     },
     "layout": {
+        "colmap": "vlm3data.layouts.colmap:ColmapLayout",
         "ibims": "vlm3data.layouts.ibims:IbimsLayout",
         "megadepth": "vlm3data.layouts.megadepth:MegadepthLayout",
         "nuscenes": "vlm3data.layouts.nuscenes:NuscenesLayout",
         "rgbd": "vlm3data.layouts.rgbd:RgbdLayout",
         "scannet": "vlm3data.layouts.scannet:ScannetLayout",
+        "wai": "vlm3data.layouts.wai:WaiLayout",
     },
     "engine": {
         "local": "vlm3data.engine_local:run",

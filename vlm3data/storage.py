@@ -43,11 +43,14 @@ def is_local(fs: AbstractFileSystem) -> bool:
     return isinstance(fs, LocalFileSystem)
 
 
-def read_whole(fs: AbstractFileSystem, path: str) -> bytes:
-    """Return the bytes of a file; FileNotFoundError where there is none."""
-    if is_local(fs):  # fsspec's own way to a local file costs as much as reading it
+def read_whole(fs: AbstractFileSystem, path: str, first: int | None = None) -> bytes:
+    """Return the bytes of a file, or its `first` ones; FileNotFoundError where there is none."""
+    if not is_local(fs):
+        return cast("bytes", fs.cat_file(path, 0, first))
+    if first is None:  # fsspec's own way to a local file costs as much as reading it
         return Path(path).read_bytes()
-    return cast("bytes", fs.cat_file(path))
+    with Path(path).open("rb") as file:
+        return file.read(first)
 
 
 def path_below(root: str, name: str) -> str:
@@ -58,14 +61,16 @@ def path_below(root: str, name: str) -> str:
     return posixpath.join(root, relative)
 
 
-def read_below(fs: AbstractFileSystem, root: str, name: str, what: str) -> bytes:
+def read_below(fs: AbstractFileSystem, root: str, name: str, what: str, first: int | None = None) -> bytes:
     """Return the bytes of the file that a dataset names `name`, relative to `root`; `what` says what it should be.
+
+    With `first` only as many bytes from its beginning.
 
     Raises Drop: path_leaves_root, <what>_missing, <what>_unreadable.
     """
     path = path_below(root, name)
     try:
-        return read_whole(fs, path)
+        return read_whole(fs, path, first)
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         raise Drop(f"{what}_missing", path) from error
     except (OSError, ValueError) as error:  # no permission, a loop of links, a name that cannot be

@@ -33,6 +33,10 @@ class Photograph:
         seen = trace(self.packed, self.camera, self.world_from_cam, FAR_M)
         return shade(self.packed, seen, self.camera, self.world_from_cam), depth_of(seen, FAR_M)
 
+    def depth_seen_by(self, camera: Camera) -> Float32Array:
+        """Return the z-depth (h, w) in the pixels of another camera at the same place."""
+        return depth_of(trace(self.packed, camera, self.world_from_cam, FAR_M), FAR_M)
+
 
 def take(
     place: Callable[[np.random.Generator], World],
