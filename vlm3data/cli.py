@@ -75,7 +75,7 @@ def build(
     label_depth
         The kind of depth that labels are written in, whatever the source stores.
     published
-        Move pixels by the released rule int(u * s).
+        Move pixels by the released rule int(u * s); a source with an option `published` is read as it was curated then.
     pairs
         Pairs of views that each frame begins, where a task asks about two.
     limit
@@ -104,6 +104,8 @@ def build(
     _known_names("engine", [engine])
     _known_names("source", [source])
     source_options, task_options = _assign_options(source, names, options)
+    if published and "published" in _options_of("source", source):
+        source_options["published"] = True
     if not out or (workers is not None and workers < 1):
         raise UsageError("--out must name a directory, and --workers be at least 1")
     try:
