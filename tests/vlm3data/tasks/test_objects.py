@@ -458,7 +458,7 @@ def test_boxes_in_a_distorted_image_are_found_where_they_are_seen():
 
 def test_real_street_objects_have_the_sizes_they_have():
     root = needs_realdata("nuscenes")
-    config = BuildConfig(source="nuscenes", root=str(root), tasks={"objects": {"questions": 60}}, focal_px=400.0)
+    config = BuildConfig(source="nuscenes", root=str(root), tasks={"objects": {"questions": 200}}, focal_px=400.0)
     heights: dict[str, list[float]] = defaultdict(list)
     for sample in samples(config):
         for question in sample.questions:
