@@ -67,7 +67,11 @@ def read_npy(data: bytes, where: str) -> npt.NDArray[Any]:
     try:
         return _npy(data, where)
     except _SPOILT as error:
-        raise UserError(f"{where}: not a sound array: {str(error) or type(error).__name__}") from error
+        raise UserError(f"{where}: not a sound array: {_line(error)}") from error
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def _zip(file: BinaryIO, size: int, path: str, names: Collection[str]) -> dict[str, Any]:
@@ -82,7 +86,7 @@ def _zip(file: BinaryIO, size: int, path: str, names: Collection[str]) -> dict[s
             wanted = {name: members[f"{name}.npy"] for name in names if f"{name}.npy" in members}
             return {name: read_npy(_member(archive, info), f"{path}: {name}") for name, info in wanted.items()}
     except _SPOILT as error:
-        raise UserError(f"{path}: not a sound npz file: {str(error) or type(error).__name__}") from error
+        raise UserError(f"{path}: not a sound npz file: {_line(error)}") from error
 
 
 def _check_directory(file: BinaryIO, size: int) -> None:

@@ -12,6 +12,7 @@ import io
 import math
 import pickle
 import re
+import struct
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -30,7 +31,7 @@ MAX_LETTERS = 1 << 12
 _PLAIN = re.compile(r"(b1|[iu][1248]|f(2|4|8)|c(8|16)|O[48]?|[US]\d{1,4})")
 _SPOILT = (
     pickle.UnpicklingError, EOFError, IndexError, KeyError, TypeError, ValueError, AttributeError, OverflowError,
-    AssertionError, RecursionError,
+    AssertionError, RecursionError, struct.error,
 )  # fmt: skip
 
 
@@ -44,7 +45,8 @@ def load(data: bytes, where: str) -> Any:
     except _Refused as error:
         raise UserError(f"{where}: not read, because its pickle {error}") from error
     except _SPOILT as error:
-        raise UserError(f"{where}: not a sound pickle: {str(error) or type(error).__name__}") from error
+        told = " ".join(str(error).split())[:300] or type(error).__name__
+        raise UserError(f"{where}: not a sound pickle: {told}") from error
 
 
 class _Refused(Exception):
