@@ -29,18 +29,21 @@ def z_depth_of(seen: Seen, world_from_cam: Float64Array) -> Float64Array:
     return (seen.world_m - world_from_cam[:3, 3]) @ world_from_cam[:3, 2]
 
 
-def sound(seen: Seen, camera: Camera, world_from_cam: Float64Array, max_error_px: float) -> Seen:
-    """Return the observations inside the image that lie within `max_error_px` of where their points project to.
+def reprojection_px(seen: Seen, camera: Camera, world_from_cam: Float64Array) -> Float64Array:
+    """Return how far from each observation (n,) its point projects to; inf where it projects to nothing."""
+    expected_px = project(camera, (seen.world_m - world_from_cam[:3, 3]) @ world_from_cam[:3, :3])
+    return np.nan_to_num(np.linalg.norm(expected_px - seen.xy_px, axis=1), nan=np.inf)
+
+
+def sound(seen: Seen, camera: Camera, error_px: Float64Array, max_error_px: float) -> Seen:
+    """Return the observations inside the image whose error (n,) is at most `max_error_px`.
 
     Of a point that the image observes in two places neither can be trusted.
     """
-    expected_px = project(camera, (seen.world_m - world_from_cam[:3, 3]) @ world_from_cam[:3, :3])
-    size_px = (camera.width_px, camera.height_px)
     with np.errstate(invalid="ignore"):
-        near = np.linalg.norm(expected_px - seen.xy_px, axis=1) <= max_error_px  # NaN is not
-        inside = ((seen.xy_px >= 0) & (seen.xy_px < size_px)).all(axis=1)
+        inside = ((seen.xy_px >= 0) & (seen.xy_px < (camera.width_px, camera.height_px))).all(axis=1)
     _, which, times = np.unique(seen.point, return_inverse=True, return_counts=True)
-    return seen.only(near & inside & (times[which] == 1))
+    return seen.only((error_px <= max_error_px) & inside & (times[which] == 1))
 
 
 def shared_share(seen: Sequence[Int64Array], at_least: int) -> Float32Array:

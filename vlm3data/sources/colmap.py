@@ -5,6 +5,7 @@ Which directories are read, what becomes a label and what is left out: docs/colm
 
 from __future__ import annotations
 
+import math
 import posixpath
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -23,7 +24,7 @@ from vlm3data.formats.colmap.model import Model
 from vlm3data.formats.colmap.workspace import Workspace, find_models, find_workspaces, workspace_of
 from vlm3data.geometry import invert_pose
 from vlm3data.geometry.quaternion import pose_from_quaternion
-from vlm3data.geometry.sparse import Seen, shared_share, sound, z_depth_of
+from vlm3data.geometry.sparse import Seen, reprojection_px, shared_share, sound, z_depth_of
 from vlm3data.storage import absolute, open_store, read_below
 from vlm3data.types import (
     Camera,
@@ -40,6 +41,8 @@ from vlm3data.types import (
 
 MIN_OBSERVED = 10
 """An image that observes fewer points than this overlaps with no other as far as anybody knows."""
+CONTRADICTION_PX = 4.0
+"""COLMAP keeps no observation farther off than this; where half of an image's are, its pose or its lens is wrong."""
 _UNIT_TOLERANCE = 1e-2
 """How far from 1 a stored quaternion's length may be."""
 
@@ -147,7 +150,7 @@ class ColmapSource:
         """Return the pose in metres, or in the model's units where nobody knows how long they are."""
         if not np.isfinite((*image.wxyz, *image.translation)).all():
             raise Drop("pose_not_finite")
-        length = float(np.linalg.norm(image.wxyz))
+        length = math.hypot(*image.wxyz)
         if abs(length - 1) > _UNIT_TOLERANCE:
             raise Drop("pose_not_rigid", f"a quaternion of length {length:.3g}")
         pose = invert_pose(pose_from_quaternion(image.wxyz, image.translation))
@@ -159,17 +162,20 @@ class ColmapSource:
         return self.options.metres_per_unit or 1.0
 
     def _seen(self, model: Model, number: int, camera: Camera, pose: Float64Array) -> Seen:
-        """Return the observations that can be trusted; raises Drop: point_missing."""
+        """Return the observations that can be trusted; raises Drop: point_missing, pose_contradicts_points."""
         observed = model.images.observations(number)
-        tracked = observed.point >= 0
+        tracked, name = observed.point >= 0, model.images.images[number].name
         point = observed.point[tracked]
         place = model.points.find(point)
         if (place < 0).any():
-            name, missing = model.images.images[number].name, point[place < 0][0]
+            missing = point[place < 0][0]
             raise Drop("point_missing", f"{model.points.where}: no point {missing}, which {name} observes")
         seen = Seen(point, observed.xy_px[tracked], model.points.xyz[place] * self._unit)
+        error_px = reprojection_px(seen, camera, pose)
+        if len(error_px) and np.median(error_px) > CONTRADICTION_PX:
+            raise Drop("pose_contradicts_points", f"{name}: half its points are {np.median(error_px):.3g} px off")
         often = model.points.track_length[place] >= self.options.min_track
-        return sound(seen.only(often), camera, pose, self.options.max_error_px)
+        return sound(seen.only(often), camera, error_px[often], self.options.max_error_px)
 
     def _depth_m(self, depth_maps: DepthMaps, image: str, camera: Camera) -> Float32Array:
         """Return a dense map in metres, or in the model's units; NaN where it is unknown or out of range."""
