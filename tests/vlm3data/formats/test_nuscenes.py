@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -47,6 +48,15 @@ def test_the_official_splits_have_their_sizes_and_share_no_scene():
     }
     assert len(OFFICIAL["train"] | OFFICIAL["val"] | OFFICIAL["test"]) == 1000
     assert len(MINI) == 10
+    # Of the names in nuscenes-devkit 1.2.0, sorted.
+    digests = {split: hashlib.sha256(" ".join(sorted(names)).encode()).hexdigest() for split, names in OFFICIAL.items()}
+    assert {split: digest[:16] for split, digest in digests.items()} == {
+        "train": "10b2148caad20bbd",
+        "val": "d3693b41245bb2a3",
+        "test": "bd0a56fac042147b",
+        "mini_train": "495168bc114d0864",
+        "mini_val": "f6a4a1c573ec4c6c",
+    }
     assert len(MINI & OFFICIAL["train"]) == 6
     assert OFFICIAL["mini_val"] <= OFFICIAL["train"] | OFFICIAL["val"]
     assert split_of("scene-0061", "v1.0-mini") == "mini_train"

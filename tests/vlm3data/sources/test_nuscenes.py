@@ -112,25 +112,26 @@ def test_unknown_categories_keep_their_name_and_unknown_visibility_is_none(tmp_p
     assert (box.label, box.visibility) == ("robot", None)
 
 
-def test_sweeps_add_what_stands_still_where_it_is_and_nothing_of_the_car(tmp_path):
-    def files_with(points_m: np.ndarray) -> Tiny:
-        made = tiny()
-        for number, reading in enumerate(r for r in made.tables["sample_data"] if r["filename"].startswith("sweeps/L")):
-            before = 0.5 * (number % 2) + tiny_nuscenes.SWEEP_S
-            made.files[reading["filename"]] = tiny_nuscenes.lidar_file(from_global(points_m, "LIDAR_TOP", before))
-        return made
-
-    still = [18.0, 3.5, 1.0]  # beside the car, ahead
-    turn, place = ego_at(0.0)
-    at = np.array([turn.apply(still) + place, car_at(tiny_nuscenes.SWEEP_S) + np.array([0, 0, 0.2])])
-    root = files_with(at).write(tmp_path)
-    key = "scene-0061/000/CAM_FRONT"
-    camera_m = from_global(at, "CAM_FRONT", -0.02)
-    expected = [int(value) for value in np.floor(camera_m[0, :2] / camera_m[0, 2] * 50 + (31.75, 18.0))]
+@pytest.mark.parametrize("sample", [0, 1])
+def test_sweeps_add_what_stands_still_where_it_is_and_nothing_of_the_car(tmp_path, sample):
+    # The second sample's sweep lies between two key frames, seven metres of the car's way apart.
+    seconds = tiny_nuscenes.BETWEEN_SAMPLES_S * sample
+    before = seconds + tiny_nuscenes.SWEEP_S
+    turn, place = ego_at(seconds)
+    still = turn.apply([18.0, 3.5, 1.0]) + place  # beside the car, ahead
+    at = np.array([still, car_at(before) + np.array([0, 0, 0.2]), car_at(before) + np.array([1.5, 0.8, 0])])
+    made = tiny()
+    (sweep,) = (each for each in made.tables["sample_data"] if each["token"] == tiny_nuscenes.token_of(
+        "LIDAR_TOP", "scene-0061", sample, "sweep"))  # fmt: skip
+    made.files[sweep["filename"]] = tiny_nuscenes.lidar_file(from_global(at, "LIDAR_TOP", before))
+    root = made.write(tmp_path)
+    key = f"scene-0061/{sample:03d}/CAM_FRONT"
+    camera_m = from_global(still[None], "CAM_FRONT", seconds - 0.02)[0]
+    expected = np.floor(camera_m[:2] / camera_m[2] * 50 + (31.75, 18.0)).astype(int).tolist()
     alone, swept = (set(labels_of(frames_of(root, sweeps=n, occlusion=False)[key])) for n in (0, 1))
     (added,) = swept - alone
     assert list(added[:2]) == expected
-    assert added[2] == pytest.approx(camera_m[0, 2], rel=1e-6)
+    assert added[2] == pytest.approx(camera_m[2], rel=1e-6)
 
 
 def test_hidden_points_go_unless_occlusion_is_off(tmp_path):
