@@ -59,5 +59,19 @@ def test_what_is_behind_an_edge_never_shows_through_what_is_before_it():
     assert np.isnan(left).all()
 
 
+def test_nothing_shows_through_a_surface_whose_samples_leave_gaps():
+    """A target with more pixels for the same picture: the post's samples no longer fill it, the wall's are behind."""
+    depth_m = np.full((120, 160), 4.0, np.float32)
+    depth_m[:, 70:90] = 1.0
+    pose = np.eye(4)
+    pose[0, 3] = 0.06
+    finer = Camera(210.0, 210.0, 112.0, 84.0, 224, 168)
+    found = register_depth(depth_m, CAMERA, pose, finer)
+    post = found[8:-8, 113:137]  # (70 + 9) * 1.4 to (90 + 9) * 1.4, less a pixel or two
+    known = post[~np.isnan(post)]
+    assert (known == 1.0).all()
+    assert known.size > 0.25 * post.size
+
+
 def test_unknown_stays_unknown():
     assert np.isnan(register_depth(np.full((120, 160), np.nan, np.float32), CAMERA, np.eye(4), CAMERA)).all()
