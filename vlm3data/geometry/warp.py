@@ -7,8 +7,8 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from vlm3data.geometry.camera import project, rays
 from vlm3data.geometry.focal import Align, FocalMode, align_to_patches, focal_scale, unify_focal
+from vlm3data.geometry.lookup import source_pixels
 from vlm3data.geometry.prefilter import LINEAR_FROM, area_reduction, taps
 from vlm3data.types import Camera, Drop, Float32Array, Int64Array, UInt8Array
 
@@ -112,14 +112,15 @@ def _maps(
 
     Cached because a source has few cameras and many images; eight bytes a pixel, so only a few.
     """
-    centres = (np.arange(*axis) + 0.5 for axis in part)
-    target_px = np.stack(np.meshgrid(*centres), axis=-1)
-    source_px = project(source_camera, rays(target_camera, target_px))
-    size_px = (source_camera.width_px, source_camera.height_px)
-    inside = ((source_px >= -0.5) & (source_px <= np.add(size_px, 0.5))).all(axis=-1, keepdims=True)
+    columns, rows = (np.arange(*axis) + 0.5 for axis in part)
+    x_px, y_px = source_pixels(source_camera, target_camera, columns, rows)
+    inside = (x_px >= -0.5) & (x_px <= source_camera.width_px + 0.5)
+    inside &= (y_px >= -0.5) & (y_px <= source_camera.height_px + 0.5)
+    outside = np.flatnonzero(~inside)
     # OpenCV's maps count from the first pixel's centre.
-    position = np.where(inside, source_px / reduction - 0.5, 0.0).astype(np.float32)
-    return position[..., 0].copy(), position[..., 1].copy(), np.flatnonzero(~inside)
+    map_x, map_y = ((at / n - 0.5).astype(np.float32) for at, n in zip((x_px, y_px), reduction, strict=True))
+    map_x.flat[outside] = map_y.flat[outside] = 0.0
+    return map_x, map_y, outside
 
 
 def _prefiltered(image: UInt8Array, scale: tuple[float, float]) -> tuple[UInt8Array, tuple[int, int]]:

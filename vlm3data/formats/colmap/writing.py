@@ -43,8 +43,8 @@ def write_model(
     fs.makedirs(directory, exist_ok=True)
     writers = {
         "cameras": [cameras.format_binary(stored) if form == "binary" else cameras.format_text(stored)],
-        "images": images_binary(images) if form == "binary" else _images_text(images),
-        "points3D": points_binary(points) if form == "binary" else _points_text(points),
+        "images": images_binary(images) if form == "binary" else images_text(images),
+        "points3D": points_binary(points) if form == "binary" else points_text(points),
     }
     for name, parts in writers.items():
         with cast("Any", fs.open(f"{directory}/{name}{SUFFIX[form]}", "wb")) as file:
@@ -82,7 +82,7 @@ def points_binary(points: WrittenPoints) -> Iterator[bytes]:
         yield data.tobytes()
 
 
-def _images_text(images: Sequence[tuple[StoredImage, Observations]]) -> Iterator[bytes]:
+def images_text(images: Sequence[tuple[StoredImage, Observations]]) -> Iterator[bytes]:
     yield b"# IMAGE_ID, QW, QX, QY, QZ, TX, TY, TZ, CAMERA_ID, NAME\n# POINTS2D[] as (X, Y, POINT3D_ID)\n"
     for image, seen in images:
         pose = " ".join(f"{value:.17g}" for value in (*image.wxyz, *image.translation))
@@ -91,7 +91,7 @@ def _images_text(images: Sequence[tuple[StoredImage, Observations]]) -> Iterator
         yield f"{image.image_id} {pose} {image.camera_id} {image.name}\n{line}\n".encode()
 
 
-def _points_text(points: WrittenPoints) -> Iterator[bytes]:
+def points_text(points: WrittenPoints) -> Iterator[bytes]:
     yield b"# POINT3D_ID, X, Y, Z, R, G, B, ERROR, TRACK[] as (IMAGE_ID, POINT2D_IDX)\n"
     for number, point_id in enumerate(points.point_id.tolist()):
         xyz = " ".join(f"{value:.17g}" for value in points.xyz[number].tolist())
