@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import orjson
@@ -19,8 +20,10 @@ from vlm3data.images import decode_rgb
 from vlm3data.shards.verify import verify
 from vlm3data.types import Frame, SceneRef, UserError
 
-SMALL = {"spatialrgpt": {"hfov_deg": 60.0}, "synthetic": {"scenes": 2, "width_px": 96, "height_px": 64}}
+SMALL = {"synthetic": {"scenes": 2, "width_px": 96, "height_px": 64}}
 """Options that keep a source's contract test short."""
+CALIBRATED: dict[str, Any] = {"calibrator": "fov", "calibrator_options": {"hfov_deg": 60.0}}
+"""For sources without intrinsics of their own; it leaves the others alone."""
 TASKS = {"colmap": {"correspondence": {}}, "megadepth": {"correspondence": {}}, "spatialrgpt": {"objects": {}}}
 """What is asked of a source that has no metric depth."""
 ERRORS = ("_px", "_deg", "_grid", "_m", "abs_rel")
@@ -46,7 +49,9 @@ def root_of(source: str, tmp_path: Path) -> str:
     if source == "spatialrgpt":
         return str(write_bench(tmp_path / "root"))
     if source == "wai":
-        return str(write_layout("wai", tmp_path / "root", scenes=1, frames=3, width_px=160, height_px=120) / "synthetic")
+        return str(
+            write_layout("wai", tmp_path / "root", scenes=1, frames=3, width_px=160, height_px=120) / "synthetic"
+        )
     return ""
 
 
@@ -117,7 +122,7 @@ def test_what_a_source_builds_verifies(name, tmp_path):
     options = SMALL.get(name, {})
     tasks = TASKS.get(name, {"depth": {}})
     config = BuildConfig(
-        source=name, root=root_of(name, tmp_path), options=options, tasks=tasks, focal_px=120.0, seed=5
+        source=name, root=root_of(name, tmp_path), options=options, tasks=tasks, focal_px=120.0, seed=5, **CALIBRATED
     )
     build(config, str(tmp_path / "out"), workers=1)
     assert verify(str(tmp_path / "out")).problems == []
@@ -135,6 +140,7 @@ def test_a_task_closes_its_loop_on_every_source(name, tmp_path):
             tasks={name: {}},
             focal_px=120.0,
             limit=2,
+            **CALIBRATED,
         )
         for sample in samples(config):
             for question in sample.questions:

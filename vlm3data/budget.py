@@ -8,6 +8,8 @@ from typing import Any
 
 from vlm3data.types import UserError
 
+NO_INTRINSICS_HINT = "--calibrator exif, vanishing, ... estimates the camera where a source has no intrinsics"
+
 
 def check_budget(max_drop_rate: float, manifests: Collection[dict[str, Any]], candidates: int) -> None:
     """Fail where more was dropped than may be: of the samples as soon as it shows, of the labels in the end.
@@ -56,7 +58,8 @@ def total_of(manifests: Iterable[dict[str, Any]]) -> dict[str, Any]:
 def reasons(total: dict[str, Any]) -> str:
     """Return the reasons for what was left out with their counts, for a message."""
     counts = total["drops"] | total["cuts"] | total["labels"]["dropped"]
-    return ", ".join(f"{reason} {count}" for reason, count in counts.items())
+    said = ", ".join(f"{reason} {count}" for reason, count in counts.items())
+    return f"{said}; {NO_INTRINSICS_HINT}" if "no_intrinsics" in counts else said
 
 
 def _candidates(manifest: dict[str, Any]) -> int:

@@ -15,7 +15,7 @@ from pydantic import Field
 from vlm3data import registry, shards
 from vlm3data.budget import check_budget, reasons, refuse_other_builds, total_of
 from vlm3data.config import Config
-from vlm3data.contracts import KnowsOverlap, Source, Task
+from vlm3data.contracts import Calibrator, KnowsOverlap, Source, Task
 from vlm3data.images import encode_jpeg
 from vlm3data.keys import key_for_frame
 from vlm3data.pairs import ScenePairs
@@ -40,6 +40,9 @@ class BuildConfig(Config):
     """The source's own options."""
     tasks: dict[str, dict[str, Any]] = {"depth": {}}
     """Task names and their options."""
+    calibrator: str | None = None
+    """Which method estimates the camera of an image whose source has no intrinsics."""
+    calibrator_options: dict[str, Any] = {}
     focal_px: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1000.0
     focal_mode: Literal["uniform", "square"] = "uniform"
     align: Literal["crop", "pad", "none"] = "crop"
@@ -128,6 +131,7 @@ def plan(config: BuildConfig) -> list[ShardJob]:
     """Return the jobs of a build: the scenes' candidates in the source's order, `shard_size` of them each."""
     _open_source.cache_clear()  # a plan looks at the dataset as it is now
     source, tasks = open_source(config), open_tasks(config)
+    open_calibrator(config)  # a package that is missing should show before the work begins
     if config.split is not None and config.split not in source.facts.splits:
         known = ", ".join(source.facts.splits)
         raise UserError(f"--split {config.split}: {config.source} has no such split; known: {known}")
@@ -175,6 +179,19 @@ def open_tasks(config: BuildConfig) -> list[Task]:
         task = registry.load("task", name)
         opened.append(task(task.Options.check(options, where=f"task {name}")))
     return opened
+
+
+def open_calibrator(config: BuildConfig) -> Calibrator | None:
+    """Return the calibrator, opened once per process: some hold a network."""
+    if config.calibrator is None:
+        return None
+    return _open_calibrator(config.calibrator, orjson.dumps(config.calibrator_options).decode())
+
+
+@lru_cache(maxsize=1)
+def _open_calibrator(name: str, options: str) -> Calibrator:
+    calibrator = registry.load("calibrator", name)
+    return calibrator(calibrator.Options.check(orjson.loads(options), where=f"calibrator {name}"))
 
 
 @lru_cache(maxsize=4)
@@ -243,11 +260,12 @@ def _candidates_per_frame(config: BuildConfig, tasks: Sequence[Task]) -> int:
 
 
 def _one_view(frame: Frame, config: BuildConfig, facts: SourceFacts, tally: ShardTally) -> list[View]:
-    return [single_view(frame, config, facts, tally)]
+    return [single_view(frame, config, facts, tally, open_calibrator(config))]
 
 
 def _two_views(pairs: ScenePairs, index: int, number: int, config: BuildConfig, tally: ShardTally) -> list[View]:
-    return [pair_view(frame, pairs.depth_m(frame), config, tally) for frame in pairs.pair(index, number)]
+    pair, calibrator = pairs.pair(index, number), open_calibrator(config)
+    return [pair_view(frame, pairs.depth_m(frame), config, tally, calibrator) for frame in pair]
 
 
 def ask(
@@ -287,7 +305,12 @@ def ask(
 
 def _about_config(config: BuildConfig, tasks: Iterable[Task]) -> dict[str, Any]:
     """Return what shapes the bytes: not where the source lies, nor which drop rate is tolerated."""
-    shaping = config.model_dump(exclude={"root", "max_drop_rate", "tasks", "options"})
+    shaping = config.model_dump(
+        exclude={"root", "max_drop_rate", "tasks", "options", "calibrator", "calibrator_options"}
+    )
+    calibrator = open_calibrator(config)
+    if calibrator is not None:  # what has its own intrinsics is the same build with and without this feature
+        shaping["calibrator"] = {"name": config.calibrator, **calibrator.about()}
     options = registry.load("source", config.source).Options.check(config.options, where=f"source {config.source}")
     return {
         "format": FORMAT,

@@ -30,6 +30,7 @@ def build(
     root: str = "",
     split: str | None = None,
     tasks: str = "depth",
+    calibrator: str | None = None,
     focal: float = 1000.0,
     focal_mode: Literal["uniform", "square"] = "uniform",
     align: Literal["crop", "pad", "none"] = "crop",
@@ -49,8 +50,8 @@ def build(
 ) -> None:
     """Build shards from a dataset: one focal length, text questions, the numbers behind them.
 
-    Stopped at any moment, the same command goes on where it was. Flags beyond these belong to the source
-    or to a task; `vlm3data sources` lists them.
+    Stopped at any moment, the same command goes on where it was. Flags beyond these belong to the source,
+    a task or the calibrator; `vlm3data sources` lists them.
 
     Example: vlm3data build jsonl --root data/ibims1 --out out/ibims1
 
@@ -66,6 +67,8 @@ def build(
         One of the source's splits; without it everything is built.
     tasks
         What to ask, separated by commas.
+    calibrator
+        How to estimate the camera of an image whose source has no intrinsics; `vlm3data sources` lists the methods.
     focal
         The focal length that every image is resized to, in pixels.
     focal_mode
@@ -103,7 +106,9 @@ def build(
     names = _known_names("task", tasks.split(","))
     _known_names("engine", [engine])
     _known_names("source", [source])
-    source_options, task_options = _assign_options(source, names, options)
+    if calibrator is not None:
+        _known_names("calibrator", [calibrator])
+    source_options, task_options, calibrator_options = _assign_options(source, names, calibrator, options)
     if published and "published" in _options_of("source", source):
         source_options["published"] = True
     if not out or (workers is not None and workers < 1):
@@ -116,6 +121,8 @@ def build(
                 "split": split,
                 "options": source_options,
                 "tasks": task_options,
+                "calibrator": calibrator,
+                "calibrator_options": calibrator_options,
                 "focal_px": focal,
                 "focal_mode": focal_mode,
                 "align": align,
@@ -211,7 +218,7 @@ def synth(*, layout: str, out: str, seed: int = 0, json: Json = False, **options
 
 @app.command
 def sources(*, json: Json = False) -> None:
-    """List the sources, tasks and layouts, with the flags that are their own.
+    """List the sources, tasks, calibrators and layouts, with the flags that are their own.
 
     Example: vlm3data sources
 
@@ -222,7 +229,8 @@ def sources(*, json: Json = False) -> None:
     """
     from vlm3data.report.tables import print_plugins
 
-    listed = {kind: {name: _options_of(kind, name) for name in _names(kind)} for kind in ("source", "task", "layout")}
+    kinds = ("source", "task", "calibrator", "layout")
+    listed = {kind: {name: _options_of(kind, name) for name in _names(kind)} for kind in kinds}
     if json:
         print_json(listed)
     else:
@@ -260,16 +268,19 @@ def _options_of(kind: str, name: str) -> dict[str, Any]:
 
 
 def _assign_options(
-    source: str, tasks: list[str], options: dict[str, str]
-) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """Hand each extra flag to the source or to every task that has it; nobody's flag is a mistake."""
+    source: str, tasks: list[str], calibrator: str | None, options: dict[str, str]
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]], dict[str, Any]]:
+    """Hand each extra flag to the source, tasks and calibrator that have it; nobody's flag is a mistake."""
     for_source: dict[str, Any] = {}
+    for_calibrator: dict[str, Any] = {}
     for_tasks: dict[str, dict[str, Any]] = {task: {} for task in tasks}
     takers = [(_options_of("source", source), for_source)]
     takers += [(_options_of("task", task), for_tasks[task]) for task in tasks]
+    if calibrator is not None:
+        takers.append((_options_of("calibrator", calibrator), for_calibrator))
     for flag, value in options.items():
         _take(flag, value, takers, f"{source} and its tasks know")
-    return for_source, for_tasks
+    return for_source, for_tasks, for_calibrator
 
 
 def _take(flag: str, value: str, takers: list[tuple[dict[str, Any], dict[str, Any]]], who_knows: str) -> None:

@@ -1,4 +1,4 @@
-"""What a source, a task and a layout must offer; tests/contracts.py checks it for every plugin."""
+"""What a source, a task, a calibrator and a layout must offer; tests/contracts.py checks it for every plugin."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 
 from vlm3data.config import Config
-from vlm3data.types import Answered, Float32Array, Frame, Question, SceneRef, SourceFacts, View
+from vlm3data.types import Answered, Calibration, Float32Array, Frame, Question, SceneRef, SourceFacts, UInt8Array, View
 
 
 class Source(Protocol):
@@ -42,6 +42,26 @@ class KnowsOverlap(Protocol):
 
         NaN where that is unknown or a frame is unusable. None where it does not know this scene: the overlap is then
         computed from depth and pose.
+        """
+        ...
+
+
+class Calibrator(Protocol):
+    """A method that estimates the camera from one image, for sources without intrinsics."""
+
+    Options: ClassVar[type[Config]]
+
+    def __init__(self, options: Any) -> None: ...
+
+    def about(self) -> Mapping[str, Any]:
+        """Return what shapes this method's estimates (options, digest of its tables), for the config digest."""
+        ...
+
+    def calibrate(self, rgb: UInt8Array, encoded: bytes | None) -> Calibration:
+        """Return the pinhole camera of the image `rgb` (h, w, 3), whose size is the camera's; or raise `Drop`.
+
+        `encoded` is the file it was decoded from, if there was one: `rgb` may be that picture turned upright.
+        The same image always gives the same camera.
         """
         ...
 
@@ -123,4 +143,4 @@ class Layout(Protocol):
         ...
 
 
-__all__ = ["Config", "KnowsOverlap", "Layout", "Member", "Scheme", "Source", "Task"]
+__all__ = ["Calibrator", "Config", "KnowsOverlap", "Layout", "Member", "Scheme", "Source", "Task"]

@@ -3,25 +3,42 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 
 import numpy as np
 import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
+from vlm3data.exif import UPRIGHT, read_exif
 from vlm3data.types import Drop, UInt8Array
 
 EIGHT_BIT_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
 JPEG_MAGIC = b"\xff\xd8"
+TURNED: dict[int, Callable[[UInt8Array], UInt8Array]] = {
+    1: lambda stored: stored,
+    2: lambda stored: stored[:, ::-1],
+    3: lambda stored: stored[::-1, ::-1],
+    4: lambda stored: stored[::-1],
+    5: lambda stored: stored.swapaxes(0, 1),
+    6: lambda stored: np.rot90(stored, -1),
+    7: lambda stored: stored[::-1, ::-1].swapaxes(0, 1),
+    8: lambda stored: np.rot90(stored),
+}
+"""What turns the stored pixels upright, by EXIF orientation (CIPA DC-008)."""
 
 
-def decode_rgb(data: bytes, size_px: tuple[int, int] | None = None) -> UInt8Array:
-    """Return (h, w, 3) RGB of an encoded image.
+def decode_rgb(data: bytes, size_px: tuple[int, int] | None = None, *, upright: bool = False) -> UInt8Array:
+    """Return (h, w, 3) RGB of an encoded image: its pixels as stored, or turned as its EXIF orientation says.
 
     `size_px` is the (width, height) that the camera claims: another size is refused from the header, before
     anything is decoded. Raises Drop: image_unreadable, image_truncated, image_corrupt,
-    image_too_large, image_size_mismatch, image_mode_unsupported.
+    image_too_large, image_size_mismatch, image_mode_unsupported; with `upright` also exif_unreadable.
     """
-    return _decode_jpeg(data, size_px) if data[:2] == JPEG_MAGIC else _decode_other(data, size_px)
+    turn = read_exif(data).orientation if upright else UPRIGHT
+    if size_px is not None and turn >= 5:  # stored on its side
+        size_px = size_px[1], size_px[0]
+    stored = _decode_jpeg(data, size_px) if data[:2] == JPEG_MAGIC else _decode_other(data, size_px)
+    return np.ascontiguousarray(TURNED[turn](stored))
 
 
 def encode_jpeg(image: UInt8Array, quality: int) -> bytes:

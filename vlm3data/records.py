@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vlm3data.types import Camera, Question, View
+from vlm3data.types import Calibration, Camera, Question, View
 
 
 def question_record(question: Question) -> dict[str, Any]:
@@ -18,13 +18,25 @@ def question_record(question: Question) -> dict[str, Any]:
 
 
 def view_record(view: View) -> dict[str, Any]:
-    """Return what moved a source image to the stored one."""
-    return {
+    """Return what moved a source image to the stored one; `calibration` only where the camera was estimated."""
+    record: dict[str, Any] = {
         "frame": view.frame,
         "source_camera": _camera_record(view.source_camera),
         "camera": _camera_record(view.camera),
         "scale": list(view.scale),
         "crop_xy_px": list(view.crop_xy_px),
+    }
+    if view.calibration is not None:
+        record["calibration"] = _calibration_record(view.calibration)
+    return record
+
+
+def _calibration_record(calibration: Calibration) -> dict[str, Any]:
+    """Return how `source_camera` came about."""
+    return {
+        "method": calibration.method,
+        "focal_sigma_rel": calibration.focal_sigma_rel,
+        "evidence": dict(calibration.evidence),
     }
 
 

@@ -1,6 +1,6 @@
 """Every plugin in one line each; names resolve to modules only when asked for.
 
-Others plug in from outside through entry points in the groups `vlm3.source`, `vlm3.task`,
+Others plug in from outside through entry points in the groups `vlm3.source`, `vlm3.task`, `vlm3.calibrator`,
 `vlm3.weighting`, `vlm3.layout` and `vlm3.engine`.
 """
 
@@ -31,6 +31,13 @@ PLUGINS: dict[str, dict[str, str]] = {
         "depth": "vlm3data.tasks.depth:DepthTask",
         "objects": "vlm3data.tasks.objects:ObjectsTask",
         "pose": "vlm3data.tasks.pose:PoseTask",
+    },
+    "calibrator": {
+        "anycalib": "vlm3train.calibrators.anycalib:AnyCalibCalibrator",
+        "exif": "vlm3data.calibrators.exif:ExifCalibrator",
+        "fov": "vlm3data.calibrators.fov:FovCalibrator",
+        "geocalib": "vlm3train.calibrators.geocalib:GeoCalibCalibrator",
+        "vanishing": "vlm3data.calibrators.vanishing:VanishingCalibrator",
     },
     "weighting": {
         "explicit": "vlm3data.weighting.explicit:Explicit",

@@ -23,9 +23,9 @@ import orjson
 from vlm3data.errors import Cut, Drop, UserError
 
 __all__ = [
-    "Answered", "Box3D", "BoxQuestion", "Camera", "Cut", "DepthKind", "DepthPoints", "Distortion", "DistortionModel",
-    "Drop", "Float32Array", "Float64Array", "Frame", "Int64Array", "Question", "Sample", "SceneRef", "SourceFacts",
-    "Tracks", "UInt8Array", "UserError", "View",
+    "Answered", "Box3D", "BoxQuestion", "Calibration", "Camera", "Cut", "DepthKind", "DepthPoints", "Distortion",
+    "DistortionModel", "Drop", "Float32Array", "Float64Array", "Frame", "Int64Array", "Question", "Sample", "SceneRef",
+    "SourceFacts", "Tracks", "UInt8Array", "UserError", "View",
 ]  # fmt: skip
 
 UInt8Array = npt.NDArray[np.uint8]
@@ -72,6 +72,24 @@ class Camera:
             raise ValueError(f"intrinsics must be finite: {self}")
         if min(self.fx_px, self.fy_px, self.width_px, self.height_px) <= 0:
             raise ValueError(f"focal lengths and image size must be positive: {self}")
+
+    @classmethod
+    def centred(cls, focal_px: float, width_px: int, height_px: int) -> Camera:
+        """Return the camera with square pixels and the principal point in the middle of the image."""
+        return cls(focal_px, focal_px, width_px / 2, height_px / 2, width_px, height_px)
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """A pinhole camera that a calibrator estimated from one image, because its source has no intrinsics."""
+
+    camera: Camera
+    method: str
+    """The calibrator's name."""
+    focal_sigma_rel: float | None
+    """One standard deviation of the focal length, as a share of it; None where the method knows none."""
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    """What the estimate rests on; JSON values, each method documents its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +159,11 @@ class Frame:
     scene: str
     image: Callable[[], bytes | UInt8Array]
     """The encoded file, or (h, w, 3) RGB."""
+    upright: bool = False
+    """True where the pixels that labels name are those of the photo turned upright, as its EXIF orientation says and
+    as viewers show it; False: as they are stored."""
+    size_px: tuple[int, int] | None = None
+    """(width, height) that the source says, where it has no camera that says it."""
     camera: Camera | None = None
     points: Callable[[], DepthPoints] | None = None
     """Sparse depth labels in the pixels of `camera`."""
@@ -169,6 +192,8 @@ class View:
     image: UInt8Array
     camera: Camera
     source_camera: Camera
+    calibration: Calibration | None = None
+    """Where the source camera comes from, if not from the source."""
     scale: tuple[float, float]
     crop_xy_px: tuple[int, int]
     align: Literal["crop", "pad", "none"] = "crop"

@@ -9,6 +9,8 @@ from typing import Literal, Protocol
 import numpy as np
 
 from vlm3data import labels
+from vlm3data.calibrated import calibrated
+from vlm3data.contracts import Calibrator
 from vlm3data.geometry import convert_depth, project, rays, unify_focal
 from vlm3data.geometry.warp import unify_image
 from vlm3data.images import decode_rgb
@@ -34,19 +36,29 @@ class ViewConfig(Protocol):
     def seed(self) -> int: ...
 
 
-def single_view(frame: Frame, config: ViewConfig, facts: SourceFacts, tally: ShardTally) -> View:
-    """Return the frame unified, with its sound depth labels.
+def single_view(
+    frame: Frame, config: ViewConfig, facts: SourceFacts, tally: ShardTally, calibrator: Calibrator | None = None
+) -> View:
+    """Return the frame unified, with its sound depth labels; `calibrator` serves where it has no camera.
 
     Raises Drop: no_intrinsics, depth_size_mismatch, and what the source raises where a file is bad.
     """
+    frame, calibration = calibrated(frame, calibrator)
     camera = _camera_of(frame)
     points = _labels_of(frame, camera, config, facts, tally.label_drops)
-    return _unified(frame, camera, config, points, tally)
+    return replace(_unified(frame, camera, config, points, tally), calibration=calibration)
 
 
-def pair_view(frame: Frame, depth_m: Float32Array | None, config: ViewConfig, tally: ShardTally) -> View:
+def pair_view(
+    frame: Frame,
+    depth_m: Float32Array | None,
+    config: ViewConfig,
+    tally: ShardTally,
+    calibrator: Calibrator | None = None,
+) -> View:
     """Return the frame unified, with its depth map (`z_depth`) and tracks: what a question about two views needs."""
-    view = _unified(frame, _camera_of(frame), config, None, tally)
+    frame, calibration = calibrated(frame, calibrator)
+    view = replace(_unified(frame, _camera_of(frame), config, None, tally), calibration=calibration)
     if depth_m is not None:
         view = replace(view, depth_m=depth_m, depth_camera=frame.depth_camera or frame.camera)
     if frame.tracks is not None:
@@ -84,7 +96,7 @@ def _unified(
 ) -> View:
     pixels = frame.image()
     if isinstance(pixels, bytes):
-        pixels = decode_rgb(pixels, (source_camera.width_px, source_camera.height_px))
+        pixels = decode_rgb(pixels, (source_camera.width_px, source_camera.height_px), upright=frame.upright)
     image, camera, scale, crop_xy_px = unify_image(
         pixels, source_camera, config.focal_px, config.focal_mode, config.align
     )
@@ -129,8 +141,7 @@ def _labels_of(
 
 def _camera_of(frame: Frame) -> Camera:
     if frame.camera is None:
-        frame.image()  # a frame that could not be read says here what is wrong with it
-        raise Drop("no_intrinsics")
+        raise Drop("no_intrinsics", frame.key)
     return frame.camera
 
 

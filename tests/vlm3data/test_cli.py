@@ -77,7 +77,7 @@ def test_a_flag_reaches_the_source_and_the_task(tmp_path, toy_root, capsys):
     )
     config = json.loads(capsys.readouterr().out)["config"]
     assert config["tasks"]["depth"]["pixels"] == 3
-    assert config["options"] == {"depth_kind": None, "half_pixel": "add"}
+    assert config["options"] == {"depth_kind": None, "half_pixel": "add", "orientation": None}
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from vlm3data.budget import NO_INTRINSICS_HINT
+
 if TYPE_CHECKING:
     from vlm3data.shards.verify import Findings
 
@@ -39,6 +41,8 @@ def print_build(dataset: Mapping[str, Any], out: str) -> None:
         table.add_row(*row)
     console.print(f"built {out}", soft_wrap=True, highlight=False)
     console.print(table)
+    if "no_intrinsics" in drops:
+        console.print(f"note: {NO_INTRINSICS_HINT}", soft_wrap=True)
     for note in size_notes(dataset["image_pixels"]):
         console.print(f"note: {note}", soft_wrap=True)
 
@@ -85,7 +89,7 @@ def print_counts(written: Mapping[str, Any], out: str) -> None:
 
 
 def print_plugins(listed: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
-    """Print sources and tasks with their own flags."""
+    """Print plugins with their own flags."""
     for kind, plugins in listed.items():
         table = Table(title=f"{kind}s", title_justify="left")
         for column in (kind, "flag", "default", "what it does"):

@@ -91,6 +91,8 @@ def _sample_problems(sample: Sample, key: str) -> Iterator[str]:
         camera = view["camera"]
         if problem := _camera_problem(view):
             yield f"view {number}: {problem}"
+        if problem := _calibration_problem(view):
+            yield f"view {number}: {problem}"
         try:
             decode_rgb(image, (camera["width_px"], camera["height_px"]))
         except Drop as drop:
@@ -104,6 +106,21 @@ def _sample_problems(sample: Sample, key: str) -> Iterator[str]:
         problem = task_class.problem_with(Question(**question), record)
         if problem:
             yield f"question {number}: {problem}"
+
+
+def _calibration_problem(view: dict[str, Any]) -> str | None:
+    """Return what is wrong with the record of how a camera was estimated; there is none where the source knows it."""
+    if "calibration" not in view:
+        return None
+    calibration = view["calibration"]
+    method, sigma = calibration["method"], calibration["focal_sigma_rel"]
+    if not (isinstance(method, str) and method):
+        return f"calibration by no method: {method!r}"
+    if sigma is not None and not (isinstance(sigma, float) and 0 < sigma < math.inf):
+        return f"focal_sigma_rel is {sigma!r}, neither null nor a positive share"
+    if not isinstance(calibration["evidence"], dict):
+        return "calibration without its evidence"
+    return "an estimated camera is a pinhole one" if view["source_camera"]["distortion"] else None
 
 
 def _camera_problem(view: dict[str, Any]) -> str | None:

@@ -3,6 +3,8 @@
 One image a line: `{"image" (or "image_path"), "intrinsics": [fx, fy, cx, cy, W, H], "pixel_coords": [[x, y], ...],
 "depth": [m, ...]}`, and where its owner has written it `"depth_type"` (or `"depth_kind"`): which kind of depth
 that is. Image paths are relative to the file's directory.
+
+Own photos with measured depths need no intrinsics: `{"image", "pixel_coords", "depth"}`, and a calibrator.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import xxhash
 from pydantic import AliasChoices, Field, ValidationError
 
 from vlm3data.config import Config, explain
+from vlm3data.exif import UPRIGHT, read_exif
 from vlm3data.storage import list_files, open_store, read_below
 from vlm3data.types import Camera, DepthKind, DepthPoints, Drop, Frame, SceneRef, SourceFacts, UserError
 
@@ -35,7 +38,7 @@ class JsonlRecord(Config, extra="ignore"):
     """One line of the file; further keys are the curator's own and are left alone."""
 
     image: Annotated[str, Field(validation_alias=AliasChoices("image", "image_path"), min_length=1)]
-    intrinsics: Annotated[list[float], Field(min_length=6, max_length=6)]
+    intrinsics: Annotated[list[float], Field(min_length=6, max_length=6)] | None = None
     pixel_coords: list[tuple[float, float]]
     depth: list[float | None]
     depth_type: Annotated[str | None, Field(validation_alias=AliasChoices("depth_type", "depth_kind"))] = None
@@ -51,6 +54,9 @@ class JsonlSource:
         """What the depths are, z or euclidean; needed where the file does not record it."""
         half_pixel: Literal["add", "none"] = "none"
         """`add` where the intrinsics put integer coordinates on pixel centres (OpenCV calibrations)."""
+        orientation: Literal["upright", "stored"] | None = None
+        """Which pixels labels of photos without intrinsics name, where EXIF says that a photo is to be turned: those
+        that viewers show (upright) or those in the file (stored)."""
 
     def __init__(self, root: str, options: Options, seed: int) -> None:
         self.options = options
@@ -93,7 +99,7 @@ class JsonlSource:
     def _frame(self, line: bytes, file: str, key: str) -> Frame:
         try:
             record = JsonlRecord.model_validate_json(line, strict=True)
-            camera = self._camera(record.intrinsics)
+            camera = self._camera(record.intrinsics) if record.intrinsics is not None else None
         except ValidationError as error:
             return _unusable(key, Drop("bad_record", explain(error, JsonlRecord, key)))
         except (ValueError, OverflowError) as error:
@@ -111,7 +117,8 @@ class JsonlSource:
         return Frame(
             key=key,
             scene=stem,
-            image=partial(self._read, posixpath.dirname(file), record.image),
+            image=partial(self._read_own if camera is None else self._read, posixpath.dirname(file), record.image),
+            upright=camera is None and self.options.orientation == "upright",
             camera=camera,
             points=lambda: points,
         )
@@ -125,6 +132,15 @@ class JsonlSource:
 
     def _read(self, directory: str, image: str) -> bytes:
         return read_below(self._fs, directory, image, "image")
+
+    def _read_own(self, directory: str, image: str) -> bytes:
+        """Return a photo whose camera nobody measured; it must be clear which of its pixels labels name."""
+        data = self._read(directory, image)
+        if self.options.orientation is None and read_exif(data).orientation != UPRIGHT:
+            raise Drop(
+                "orientation_unclear", f"{image}: pass --orientation upright (as shown) or stored (as in the file)"
+            )
+        return data
 
     def _kind(self, root: str) -> DepthKind:
         """Return the one kind that all files hold: what their lines say, else the option, else the published name."""

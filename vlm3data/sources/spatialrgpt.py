@@ -1,20 +1,19 @@
 """SpatialRGPT-Bench: questions about 2D boxes in images of Omni3D's datasets, one record of its JSON a sample.
 
 `vlm3data.formats.spatialrgpt` describes a record. The file has no intrinsics: they come from another file or from a
-field of view.
+calibrator.
 """
 
 from __future__ import annotations
 
-import math
 import posixpath
 from collections.abc import Iterator, Mapping
 from functools import cached_property, partial
-from typing import Annotated, Any
+from typing import Any
 
 import orjson
 import xxhash
-from pydantic import Field, ValidationError
+from pydantic import ValidationError
 
 from vlm3data.config import Config, explain
 from vlm3data.formats.spatialrgpt import BenchRecord, ImageInfo, box_question
@@ -42,8 +41,6 @@ class SpatialRgptSource:
 
         intrinsics: str = ""
         """JSON or JSON Lines file: `{"file_path", "fx", "fy", "cx", "cy"}` each, or one object by file path."""
-        hfov_deg: Annotated[float, Field(gt=0, lt=180)] | None = None
-        """Horizontal field of view of every image that the intrinsics file does not name."""
         images: str = ""
         """Directory of the images, where it is not the one of the JSON file."""
 
@@ -65,10 +62,6 @@ class SpatialRgptSource:
         self._file = path if self._fs.isfile(path) else posixpath.join(path, FILE)
         if not self._fs.exists(self._file):
             raise UserError(f"--root {root}: there is no {FILE} in this directory")
-        if not options.intrinsics and options.hfov_deg is None:
-            raise UserError(
-                f"{FILE} has no intrinsics: give --intrinsics FILE (fx, fy, cx, cy by file_path) or --hfov-deg X"
-            )
         self._image_fs, self._images = (
             open_store(options.images) if options.images else (self._fs, posixpath.dirname(self._file))
         )
@@ -96,24 +89,19 @@ class SpatialRgptSource:
             return _unusable(key, Drop("bad_record", explain(error, BenchRecord, key)))
         except (ValueError, OverflowError) as error:
             return _unusable(key, Drop("bad_record", f"{key}: {error}"))
-        except Drop as drop:
-            return _unusable(key, drop)
         path = record.image_info.file_path
         return Frame(
             key=f"{key}-{record.id}",
             scene=posixpath.splitext(path)[0],
             image=partial(self._read, path),
             camera=camera,
+            size_px=(record.image_info.width, record.image_info.height),
             box_questions=(question,),
         )
 
-    def _camera(self, info: ImageInfo) -> Camera:
-        if entry := self._intrinsics.get(info.file_path):
-            return Camera(*_numbers(entry), info.width, info.height)
-        if self.options.hfov_deg is None:
-            raise Drop("no_intrinsics", f"{self.options.intrinsics} does not name {info.file_path}")
-        focal_px = info.width / 2 / math.tan(math.radians(self.options.hfov_deg) / 2)
-        return Camera(focal_px, focal_px, info.width / 2, info.height / 2, info.width, info.height)
+    def _camera(self, info: ImageInfo) -> Camera | None:
+        entry = self._intrinsics.get(info.file_path)
+        return Camera(*_numbers(entry), info.width, info.height) if entry else None
 
     def _read(self, file_path: str) -> bytes:
         name = posixpath.normpath(file_path)

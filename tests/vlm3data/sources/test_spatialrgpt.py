@@ -14,7 +14,7 @@ from vlm3data.build import BuildConfig, build, samples
 from vlm3data.shards.verify import verify
 from vlm3data.sources.spatialrgpt import SpatialRgptSource
 from vlm3data.tasks.objects import ObjectsTask
-from vlm3data.types import Drop, UserError
+from vlm3data.types import UserError
 
 TASK = ObjectsTask(ObjectsTask.Options())
 TRUTHS = (
@@ -25,12 +25,12 @@ TRUTHS = (
 
 
 def config(root, **changes) -> BuildConfig:
-    options = changes.pop("options", {"hfov_deg": 60.0})
-    return BuildConfig(source="spatialrgpt", root=str(root), tasks={"objects": {}}, options=options, **changes)
+    given = {"calibrator": "fov", "calibrator_options": {"hfov_deg": 60.0}} | changes
+    return BuildConfig(source="spatialrgpt", root=str(root), tasks={"objects": {}}, **given)
 
 
 def opened(root, **options) -> SpatialRgptSource:
-    return SpatialRgptSource(str(root), SpatialRgptSource.Options(**({"hfov_deg": 60.0} | options)), 0)
+    return SpatialRgptSource(str(root), SpatialRgptSource.Options(**options), 0)
 
 
 def normalised(box: list[float]) -> str:
@@ -86,26 +86,29 @@ def test_a_build_of_it_verifies(tmp_path):
     assert verify(str(tmp_path / "out")).problems == []
 
 
-def test_intrinsics_come_from_a_file_by_path_or_from_a_field_of_view(tmp_path):
+def test_intrinsics_come_from_a_file_by_path_or_from_a_calibrator(tmp_path):
     root = write_bench(tmp_path)
     lines = tmp_path / "k.jsonl"
     lines.write_text('{"file_path": "images/0.jpg", "fx": 150, "fy": 151, "cx": 80.5, "cy": 60}\n\n')
-    (scene,) = opened(root, intrinsics=str(lines)).scenes(None)
-    first, second, *_ = opened(root, intrinsics=str(lines)).frames(scene)
-    assert first.camera is not None
-    assert (first.camera.fx_px, first.camera.fy_px, first.camera.cx_px) == (150, 151, 80.5)
-    assert second.camera is not None
-    assert second.camera.fx_px == pytest.approx(WIDTH / 2 / 0.57735026919)
-    _, second, *_ = opened(root, intrinsics=str(lines), hfov_deg=None).frames(scene)
-    with pytest.raises(Drop, match="no_intrinsics"):
-        second.image()
-    assert scene.stamp != next(iter(opened(root, hfov_deg=61.0, intrinsics="").scenes(None))).stamp
+    first, second, *_ = samples(config(root, options={"intrinsics": str(lines)}, focal_px=120.0))
+    (known,), (estimated,) = first.record["views"], second.record["views"]
+    assert [known["source_camera"][name] for name in ("fx_px", "fy_px", "cx_px")] == [150, 151, 80.5]
+    assert "calibration" not in known
+    assert estimated["source_camera"]["fx_px"] == pytest.approx(WIDTH / 2 / 0.57735026919)
+    assert estimated["calibration"]["method"] == "fov"
+    without = build(
+        config(root, options={"intrinsics": str(lines)}, calibrator=None, focal_px=120.0, max_drop_rate=1.0),
+        str(tmp_path / "out"),
+        workers=1,
+    )
+    assert without["drops"] == {"no_intrinsics": 6}
+    stamps = [next(iter(opened(root, intrinsics=file).scenes(None))).stamp for file in ("", str(lines))]
+    assert stamps[0] != stamps[1]
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"hfov_deg": None}, "give --intrinsics FILE .* or --hfov-deg"),
         ({"intrinsics": "nowhere.json"}, "nowhere.json: cannot be read"),
         ({"intrinsics": "bad.json"}, "bad.json: not valid JSON"),
         ({"intrinsics": "list.json"}, "list.json: an entry without a file_path"),
