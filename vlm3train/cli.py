@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
@@ -37,8 +38,6 @@ def init_tiny(*, out: str, shards: tuple[str, ...] = (), size: str = "tiny", see
     seed
         Of the weights.
     """
-    from pathlib import Path
-
     from vlm3train.quiet import quieten
 
     quieten()
@@ -207,6 +206,70 @@ def evaluate(
     print_rows(rows, bool(train_shards))
     if json:
         write_json(json, {"train_shards": list(train_shards)}, rows)
+
+
+@app.command
+def study(
+    spec: str, *, out: str, launcher: str = "", plot: Flag = False, fit: Flag = False, json: Flag = False
+) -> None:
+    """Train and score one run per mixture, with all else equal, and put them side by side.
+
+    The file SPEC names models, budgets, mixtures (or how to draw them) and what to score on; docs/studies.md has
+    an example. Runs that are done are not repeated; a study that was stopped goes on.
+
+    Example: vlm3train study studies/weights.yaml --out out/study --plot --fit
+
+    Parameters
+    ----------
+    spec
+        The study's YAML file.
+    out
+        Directory for the runs, study.json, study.png and proposed.yaml.
+    launcher
+        Starts each training instead of this Python, for instance "torchrun --nproc-per-node 4".
+    plot
+        Write study.png.
+    fit
+        Fit the score as a function of the shares, and write the mixture it likes best to proposed.yaml.
+    json
+        Print the rows as JSON.
+    """
+    from vlm3data.command import print_json
+    from vlm3train.study import study as run_study
+    from vlm3train.study_report import plot_study, print_study
+    from vlm3train.study_spec import StudySpec
+
+    checked = StudySpec.load(spec)
+    rows = run_study(checked, Path(out), launcher, tell=lambda line: print(line, file=sys.stderr, flush=True))
+    if plot:
+        plot_study(rows, checked.evaluate.metric, Path(out) / "study.png")
+    if json:
+        print_json(rows)
+    else:
+        print_study(rows, checked.evaluate.metric)
+    if fit:
+        _propose(checked, rows, Path(out))
+
+
+def _propose(spec: Any, rows: list[dict[str, Any]], out: Path) -> None:
+    """Fit the largest budget's runs of the first model, print the proposal and write it as a mixture."""
+    import yaml
+
+    from vlm3train.regression import propose
+    from vlm3train.study_spec import reweighted
+
+    fitted = [row for row in rows if row["steps"] == max(spec.steps) and row["model"] == spec.models[0]]
+    proposal = propose(fitted)
+    beneath = spec.drawn or spec.grid
+    base = beneath.mixture if beneath else next(iter(spec.mixtures.values()))
+    weights = {name: round(share, 6) for name, share in proposal.shares.items()}
+    (out / "proposed.yaml").write_text(yaml.safe_dump(reweighted(base, weights), sort_keys=False))
+    shares = ", ".join(f"{name} {share:.3f}" for name, share in proposal.shares.items())
+    print(
+        f"proposed from {proposal.runs} runs: {shares}; predicted {proposal.score:.3f} +- {proposal.sigma:.3f}, "
+        f"best run {proposal.best_run} {proposal.best_run_score:.3f}; a left-out run's score and its prediction "
+        f"correlate by {proposal.left_out_correlation:.2f}; wrote {out / 'proposed.yaml'}"
+    )
 
 
 def main() -> None:

@@ -1,0 +1,172 @@
+"""Studies: what is run, that nothing is run twice, and that a fit finds the mixture that is best."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from vlm3data.build import BuildConfig, build
+from vlm3data.mixture import Mixture
+from vlm3data.types import UserError
+from vlm3train.regression import propose
+from vlm3train.study import shares_of, study
+from vlm3train.study_report import plot_study, print_study
+from vlm3train.study_spec import StudySpec, mixtures_of, reweighted, runs_of
+
+
+@pytest.fixture
+def planned(tmp_path: Path) -> Path:
+    path = tmp_path / "base.yaml"
+    path.write_text(
+        "seed: 3\nsamples: 1000\ndatasets:\n  a: {size: 50, weight: 1}\n  b: {size: 50, weight: 1}\n"
+        "  wild: {weight: 2, datasets: {c: {size: 9, weight: 1}, d: {size: 9, weight: 3}}}\n"
+    )
+    return path
+
+
+def spec(**values: object) -> StudySpec:
+    about = {"models": ["m"], "steps": [10], "evaluate": {"shards": ["s"]}} | values
+    return StudySpec.check(about, "study.yaml")
+
+
+def test_runs_are_the_product_of_mixtures_budgets_and_models(planned):
+    study_spec = spec(
+        models=["out/tiny", "out/small"], steps=[10, 20], mixtures={"even": str(planned)},
+        grid={"mixture": str(planned), "weights": {"a": [1, 2], "wild/c": [0, 5]}},
+    )  # fmt: skip
+    runs = runs_of(study_spec)
+    assert len(runs) == 5 * 2 * 2
+    assert len({run.name for run in runs}) == len({run.digest for run in runs}) == 20
+    assert runs[0].name == "even-10-steps-tiny"
+    assert all("/" not in run.name for run in runs)
+
+
+def test_a_file_that_changed_makes_another_run(planned):
+    before = runs_of(spec(mixtures={"even": str(planned)}))[0].digest
+    planned.write_text(planned.read_text().replace("weight: 2", "weight: 5"))
+    assert runs_of(spec(mixtures={"even": str(planned)}))[0].digest != before
+
+
+def test_new_weights_reach_into_groups_and_leave_the_rest(planned, tmp_path):
+    path = tmp_path / "new.yaml"
+    path.write_text(yaml.safe_dump(reweighted(str(planned), {"a": 3, "wild/c": 0})))
+    assert shares_of(Mixture.load(path)) == pytest.approx({"a": 3 / 6, "b": 1 / 6, "wild": 2 / 6})
+    assert (
+        dict(zip([p.name for p in Mixture.load(path).parts], Mixture.load(path).shares(), strict=True))["wild/c"] == 0
+    )
+
+
+def test_drawn_mixtures_depend_on_seed_and_number_alone(planned):
+    def drawn(runs: int, seed: int) -> list[dict]:
+        return list(mixtures_of(spec(drawn={"mixture": str(planned), "runs": runs, "seed": seed})).values())
+
+    assert drawn(3, 0) == drawn(5, 0)[:3]
+    assert drawn(3, 0) != drawn(3, 1)
+    shares = [[entry["weight"] for entry in mixture["datasets"].values()] for mixture in drawn(5, 0)]
+    assert np.sum(shares, axis=1) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({}, "needs `mixtures`, `drawn` or `grid`"),
+        ({"mixtures": {"a": "x"}, "train": {"steps": 3}}, "`train` may not set steps"),
+        ({"mixtures": {"a": "x"}, "steps": []}, "steps: .*at least 1"),
+        ({"mixture": {"a": "x"}}, "mixture: unknown key; known: models, steps, mixtures, drawn, grid"),
+    ],
+)
+def test_a_mistake_in_a_study_is_one_line(values, message):
+    with pytest.raises(UserError, match=f"study.yaml: .*{message}"):
+        spec(**values)
+
+
+# --- the fit
+
+
+def rows_of(shares: np.ndarray, scores: np.ndarray) -> list[dict]:
+    names = [f"d{i}" for i in range(shares.shape[1])]
+    return [
+        {"run": f"r{i}", "shares": dict(zip(names, share.tolist(), strict=True)), "score": float(score)}
+        for i, (share, score) in enumerate(zip(shares, scores, strict=True))
+    ]
+
+
+def test_the_fit_finds_the_best_mixture_of_a_known_score():
+    rng = np.random.default_rng(0)
+    best = np.array([0.5, 0.3, 0.2])
+    shares = rng.dirichlet(np.ones(3), 40)
+    scores = 0.9 - ((shares - best) ** 2).sum(axis=1) + rng.normal(0, 0.005, 40)
+    proposal = propose(rows_of(shares, scores))
+    assert np.abs(np.array(list(proposal.shares.values())) - best).max() < 0.08
+    assert sum(proposal.shares.values()) == pytest.approx(1)
+    assert proposal.score == pytest.approx(0.9, abs=0.02)
+    assert proposal.sigma < 0.02
+    assert proposal.left_out_correlation > 0.95
+
+
+def test_a_score_that_does_not_depend_on_the_mixture_is_said_to_be_unpredictable():
+    rng = np.random.default_rng(1)
+    proposal = propose(rows_of(rng.dirichlet(np.ones(3), 40), rng.normal(0.5, 0.1, 40)))
+    assert proposal.left_out_correlation < 0.4
+    assert propose(rows_of(rng.dirichlet(np.ones(3), 10), np.full(10, 0.5))).left_out_correlation == 0
+
+
+def test_a_fit_needs_enough_runs():
+    with pytest.raises(UserError, match="over 3 datasets needs at least 5 runs, there are 4"):
+        propose(rows_of(np.eye(4, 3), np.arange(4.0)))
+
+
+# --- run for real
+
+
+def test_a_study_runs_each_mixture_once_and_goes_on_where_it_stopped(tmp_path, model_dir, shards, capsys):
+    other = tmp_path / "other"
+    options = {"width_px": 96, "height_px": 96, "scenes": 3, "domains": ["yard"]}
+    build(BuildConfig(source="synthetic", options=options, focal_px=80, limit=6), str(other), workers=1)
+    base = tmp_path / "base.yaml"
+    base.write_text(
+        f"datasets:\n  here: {{shards: {shards}, weight: 1, pixels: 2}}\n  there: {{shards: {other}, weight: 0}}\n"
+    )
+    study_spec = spec(
+        models=[str(model_dir)], steps=[1], mixtures={"base": str(base)},
+        grid={"mixture": str(base), "weights": {"there": [3]}},
+        train={"batch_size": 2, "workers": 0},
+        evaluate={"shards": [shards], "limit": 1, "questions_per_image": 1, "max_new_tokens": 2},
+    )  # fmt: skip
+    told: list[str] = []
+    rows = study(study_spec, tmp_path / "out", tell=told.append)
+    assert [row["shares"] for row in rows] == [{"here": 1, "there": 0}, {"here": 0.25, "there": 0.75}]
+    assert [row["samples"] for row in rows] == [2, 2]
+    assert all(0 <= row["score"] <= 1 for row in rows)
+    assert all(line.endswith("training") for line in told)
+    written = json.loads((tmp_path / "out" / "study.json").read_text())
+    assert written["runs"] == rows
+
+    marks = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("model.safetensors")}
+    assert len(marks) == 2
+    (tmp_path / "out" / "runs" / "base-1-steps" / "eval.json").unlink()  # stopped between training and scoring
+    told.clear()
+    assert study(study_spec, tmp_path / "out", tell=told.append) == rows
+    assert [line.rpartition(": ")[2] for line in told] == ["training", "already scored"]
+    assert {path: path.stat().st_mtime_ns for path in marks} == marks, "nothing is trained twice"
+
+    print_study(rows, "delta1")
+    assert "there=3-1-steps" in capsys.readouterr().out
+    plot_study(rows, "delta1", tmp_path / "study.png")
+    assert (tmp_path / "study.png").read_bytes()[:4] == b"\x89PNG"
+
+    changed = study_spec.model_copy(update={"train": {"batch_size": 2, "workers": 0, "lr": 1e-3}})
+    with pytest.raises(UserError, match="was run with other settings"):
+        study(changed, tmp_path / "out")
+
+
+def test_a_run_that_fails_says_why(tmp_path, shards):
+    base = tmp_path / "base.yaml"
+    base.write_text(f"datasets: {{here: {{shards: {shards}, weight: 1}}}}\n")
+    study_spec = spec(models=[str(tmp_path / "nothing")], mixtures={"base": str(base)})
+    with pytest.raises(UserError, match=r"train\.txt ends with: error: "):
+        study(study_spec, tmp_path / "out")

@@ -1,0 +1,106 @@
+"""From a study's runs to a better mixture: a regression of the score on the shares, as in RegMix (Liu et al., 2024).
+
+The score is fitted by a ridge regression on the shares and their squares, which has its best mixture inside the
+simplex and not always in a corner; how strongly it is smoothed is chosen by leaving one run out. Uncertainty comes
+from fitting again to runs drawn with replacement. What is proposed stays among mixtures like those that were tried.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vlm3data.randomness import rng_for
+from vlm3data.types import Float64Array, UserError
+
+PENALTIES = np.logspace(-6, 2, 17)
+CANDIDATES = 20_000
+DRAWS = 200
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """The mixture that the fit likes best, and how far to trust it."""
+
+    shares: dict[str, float]
+    score: float
+    """Predicted."""
+    sigma: float
+    """One standard deviation of that prediction over fits to resampled runs."""
+    best_run: str
+    best_run_score: float
+    left_out_correlation: float
+    """Between each run's score and its prediction from all the others: near 0, the fit says nothing."""
+    runs: int
+
+
+def propose(rows: Sequence[Mapping[str, Any]], seed: int = 0) -> Proposal:
+    """Return the proposal from runs of one model and budget. Raises UserError where there are too few of them."""
+    names = list(rows[0]["shares"])
+    if any(list(row["shares"]) != names for row in rows):
+        raise UserError("a fit needs runs over the same datasets")
+    needed = len(names) + 2
+    if len(rows) < needed:
+        raise UserError(f"a fit over {len(names)} datasets needs at least {needed} runs, there are {len(rows)}")
+    shares = np.array([list(row["shares"].values()) for row in rows])
+    scores = np.array([row["score"] for row in rows])
+    features = _features(shares)
+    penalty = min(PENALTIES, key=lambda value: float((_left_out(features, scores, value) ** 2).sum()))
+
+    rng = rng_for(seed, "propose")
+    candidates = _like(shares, rng)
+    predicted = _predict(features, scores, penalty, _features(candidates))
+    best = int(predicted.argmax())
+    again = []
+    for _ in range(DRAWS):
+        drawn = rng.integers(len(rows), size=len(rows))
+        again.append(_predict(features[drawn], scores[drawn], penalty, _features(candidates[best : best + 1]))[0])
+    top = int(scores.argmax())
+    left_out = scores - _left_out(features, scores, penalty)
+    constant = np.ptp(scores) < 1e-12 or np.ptp(left_out) < 1e-12
+    return Proposal(
+        shares=dict(zip(names, candidates[best].tolist(), strict=True)),
+        score=float(predicted[best]),
+        sigma=float(np.std(again)),
+        best_run=rows[top]["run"],
+        best_run_score=float(scores[top]),
+        left_out_correlation=0.0 if constant else float(np.corrcoef(scores, left_out)[0, 1]),
+        runs=len(rows),
+    )
+
+
+def _features(shares: Float64Array) -> Float64Array:
+    return np.concatenate([shares, shares**2], axis=1)
+
+
+def _like(shares: Float64Array, rng: np.random.Generator) -> Float64Array:
+    """Return the runs' mixtures and many between them: averages of a few, weighted at random."""
+    weights = rng.dirichlet(np.full(len(shares), 0.2), size=CANDIDATES)
+    return np.concatenate([shares, weights @ shares])
+
+
+def _solve(features: Float64Array, scores: Float64Array, penalty: float) -> tuple[Float64Array, Float64Array, float]:
+    """Return mean features, weights and mean score of a ridge regression whose intercept is not penalised."""
+    mean = features.mean(axis=0)
+    centred = features - mean
+    gram = centred.T @ centred + penalty * np.eye(features.shape[1])
+    return mean, np.linalg.solve(gram, centred.T @ (scores - scores.mean())), float(scores.mean())
+
+
+def _predict(features: Float64Array, scores: Float64Array, penalty: float, at: Float64Array) -> Float64Array:
+    mean, weights, middle = _solve(features, scores, penalty)
+    return (at - mean) @ weights + middle
+
+
+def _left_out(features: Float64Array, scores: Float64Array, penalty: float) -> Float64Array:
+    """Return, a run, its score minus what all the others predict for it."""
+    everyone = np.arange(len(scores))
+    return np.array(
+        [
+            scores[i] - _predict(features[everyone != i], scores[everyone != i], penalty, features[i : i + 1])[0]
+            for i in everyone
+        ]
+    )
