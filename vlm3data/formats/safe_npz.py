@@ -84,7 +84,7 @@ def _zip(file: BinaryIO, size: int, path: str, names: Collection[str]) -> dict[s
                     raise ValueError(f"{info.filename!r} is in it twice")
                 members[info.filename] = info
             wanted = {name: members[f"{name}.npy"] for name in names if f"{name}.npy" in members}
-            return {name: read_npy(_member(archive, info), f"{path}: {name}") for name, info in wanted.items()}
+            return {name: read_npy(_member(archive, info, size), f"{path}: {name}") for name, info in wanted.items()}
     except _SPOILT as error:
         raise UserError(f"{path}: not a sound npz file: {_line(error)}") from error
 
@@ -103,12 +103,13 @@ def _check_directory(file: BinaryIO, size: int) -> None:
         raise ValueError("its list of members is too long")
 
 
-def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> bytes:
+def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, size: int) -> bytes:
+    """Return the bytes of a member of a zip of `size` bytes."""
     packed = 1 if info.compress_type == zipfile.ZIP_STORED else _MAX_RATIO
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or info.flag_bits & 1:
         raise ValueError(f"{info.filename!r} is packed in a way that numpy does not write")
-    if info.file_size > min(MAX_MEMBER, info.compress_size * packed):
-        raise ValueError(f"{info.filename!r} claims {info.file_size} bytes out of {info.compress_size}")
+    if info.file_size > min(MAX_MEMBER, info.compress_size * packed) or info.compress_size > size:
+        raise ValueError(f"{info.filename!r} claims {info.file_size} bytes out of {min(info.compress_size, size)}")
     with archive.open(info) as member:
         data = member.read(info.file_size)
         if len(data) != info.file_size or member.read(1):

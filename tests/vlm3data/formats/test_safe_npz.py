@@ -118,13 +118,15 @@ def test_a_zip_bomb_is_refused(tmp_path, monkeypatch):
     assert "claims" in refused(zipped(tmp_path / "bomb.npz", {"a.npy": bomb}))
 
 
-def claiming(path: Path, size: int) -> Path:
-    """Change the size that both headers of a zip's first member claim."""
+def claiming(path: Path, size: int, packed: int | None = None) -> Path:
+    """Change the sizes, plain and packed, that both headers of a zip's first member claim."""
     data = bytearray(zipped(path, {"a.npy": npy(np.zeros(100))}).read_bytes())
     (true,) = struct.unpack_from("<I", data, 22)
     for at in (22, data.rindex(b"PK\x01\x02") + 24):
         assert struct.unpack_from("<I", data, at) == (true,)
         struct.pack_into("<I", data, at, size)
+        if packed is not None:
+            struct.pack_into("<I", data, at - 4, packed)
     path.write_bytes(data)
     return path
 
@@ -132,6 +134,7 @@ def claiming(path: Path, size: int) -> Path:
 def test_a_member_is_of_the_size_that_it_claims(tmp_path):
     assert "claims 4000000000 bytes" in refused(claiming(tmp_path / "more.npz", 4_000_000_000))
     assert "claims" in refused(claiming(tmp_path / "ratio.npz", 200_000))
+    assert "claims 900000000 bytes" in refused(claiming(tmp_path / "both.npz", 900_000_000, 900_000_000))
     refused(claiming(tmp_path / "some.npz", 1000))
     refused(claiming(tmp_path / "less.npz", 100))
 

@@ -30,7 +30,7 @@ def same(a: Any, b: Any) -> bool:
         if a.dtype == object:
             return a.shape == b.shape and all(map(same, a.ravel(), b.ravel()))
         return (
-            a.shape == b.shape and a.dtype.kind == b.dtype.kind and np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
+            a.shape == b.shape and a.dtype.kind == b.dtype.kind and np.array_equal(a, b, equal_nan=a.dtype.kind in "fc")
         )
     if isinstance(a, list | tuple):
         return type(a) is type(b) and len(a) == len(b) and all(map(same, a, b))
