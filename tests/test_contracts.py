@@ -1,4 +1,4 @@
-"""What every source and task must keep, ours and those plugged in from outside."""
+"""What every source, task and calibrator must keep, ours and those plugged in from outside."""
 
 from __future__ import annotations
 
@@ -10,15 +10,19 @@ import numpy as np
 import orjson
 import pytest
 
+from tests import fake_networks
 from tests.conftest import jsonl_line, write_jsonl
+from tests.exif_photos import with_exif
 from tests.tiny_nuscenes import tiny
 from tests.tiny_scannet import write_scans
 from tests.tiny_spatialrgpt import write_bench
 from vlm3data import registry
 from vlm3data.build import BuildConfig, build, samples
+from vlm3data.exif import FOCAL_LENGTH_35MM
 from vlm3data.images import decode_rgb
 from vlm3data.shards.verify import verify
-from vlm3data.types import Frame, SceneRef, UserError
+from vlm3data.sources.synthetic import SyntheticOptions, SyntheticSource
+from vlm3data.types import Drop, Frame, SceneRef, UserError
 
 SMALL = {"synthetic": {"scenes": 2, "width_px": 96, "height_px": 64}}
 """Options that keep a source's contract test short."""
@@ -150,6 +154,33 @@ def test_a_task_closes_its_loop_on_every_source(name, tmp_path):
                 assert task.parse("I cannot tell.", question.truth) is None
                 check_scores(task.score(None, question.truth), perfect=False)
                 assert task.problem_with(question, sample.record) is None
+
+
+@pytest.mark.parametrize("name", registry.names("calibrator"))
+def test_a_calibrator_answers_with_a_pinhole_of_the_image_or_a_drop(name, monkeypatch):
+    fake_networks.install(monkeypatch)
+    kind = registry.load("calibrator", name)
+    calibrator = kind(kind.Options(**CALIBRATED["calibrator_options"] if name == "fov" else {}))
+    assert orjson.loads(orjson.dumps(dict(calibrator.about()))) == calibrator.about()
+    streets = SyntheticSource("", SyntheticOptions(domains=("street",), scenes=2, views=1, width_px=480), 3)
+    pictures = [(frame.image(), None) for _, frame in frames_of(streets)]
+    pictures += [(np.zeros((40, 60, 3), np.uint8), b"no image")]
+    pictures += [(decode_rgb(data), data) for data in (with_exif({FOCAL_LENGTH_35MM: 28}), with_exif({}))]
+    answered = 0
+    for rgb, encoded in pictures:
+        try:
+            made = calibrator.calibrate(rgb, encoded)
+        except Drop as drop:
+            assert drop.reason.isidentifier()  # noqa: PT017
+            continue
+        answered += 1
+        assert (made.camera.height_px, made.camera.width_px) == rgb.shape[:2]
+        assert made.camera.distortion is None
+        assert made.method == name
+        assert made.focal_sigma_rel is None or 0 < made.focal_sigma_rel < 1
+        assert orjson.loads(orjson.dumps(dict(made.evidence))) == made.evidence
+        assert calibrator.calibrate(rgb, encoded) == made
+    assert answered
 
 
 def check_scores(scores: Mapping[str, float], *, perfect: bool) -> None:

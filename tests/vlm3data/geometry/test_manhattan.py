@@ -1,0 +1,68 @@
+"""Focal lengths from segments made exactly: known camera, known noise."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vlm3data.geometry import rotation_from_yaw_pitch_roll_deg
+from vlm3data.geometry.manhattan import Manhattan, focal_from_segments
+from vlm3data.randomness import rng_for
+
+CENTRE, HALF = (320.0, 240.0), 400.0
+
+
+def edges(focal_px: float, yaw_pitch_roll_deg: tuple[float, float, float], *, clutter: float = 0.0, count: int = 90):
+    """Return segments of edges along three axes seen by a turned camera, ends good to a third of a pixel."""
+    rng = rng_for(3, "edges", focal_px)
+    rotation = rotation_from_yaw_pitch_roll_deg(*yaw_pitch_roll_deg)
+    made = []
+    while len(made) < count:
+        middle = rng.uniform((-300, -220), (300, 220))
+        if rng.random() < clutter:
+            angle = rng.uniform(0, np.pi)
+            along = np.array([np.cos(angle), np.sin(angle)])
+        else:
+            toward = rotation.T[:, rng.integers(3)]
+            along = focal_px * toward[:2] - toward[2] * middle
+            along = along / np.linalg.norm(along)
+        reach = along * rng.uniform(20, 60)
+        ends = np.stack([middle - reach, middle + reach]) + rng.normal(0, 0.3, (2, 2))
+        made.append((ends + CENTRE).ravel())
+    return np.array(made)
+
+
+def told(segments) -> Manhattan:
+    found = focal_from_segments(segments, CENTRE, HALF, rng_for(0))
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("focal_px", [260.0, 400.0, 800.0])
+@pytest.mark.parametrize("pose", [(35.0, 15.0, 3.0), (-25.0, -20.0, 0.0)])
+def test_the_focal_length_comes_back_within_its_uncertainty(focal_px, pose):
+    found = told(edges(focal_px, pose))
+    assert found.focal_px == pytest.approx(focal_px, rel=0.05)
+    assert abs(found.focal_px / focal_px - 1) < 3 * found.focal_sigma_rel < 0.3
+    assert found.share > 0.95
+    assert min(found.counts) > 10
+
+
+def test_clutter_is_left_aside():
+    found = told(edges(400.0, (35.0, 15.0, 3.0), clutter=0.35, count=150))
+    assert found.focal_px == pytest.approx(400, rel=0.06)
+    assert found.share < 0.9
+
+
+def test_a_wall_seen_head_on_does_not_tell():
+    """All three vanishing points at infinity or in the middle: any focal length fits."""
+    assert told(edges(400.0, (0.0, 0.0, 0.0))).focal_sigma_rel > 0.2
+
+
+def test_directions_at_random_explain_little():
+    assert told(edges(400.0, (35.0, 15.0, 3.0), clutter=1.0, count=120)).share < 0.6
+
+
+def test_too_few_segments_are_no_hypothesis():
+    assert focal_from_segments(edges(400.0, (35.0, 15.0, 3.0))[:3], CENTRE, HALF, rng_for(0)) is None
+    assert focal_from_segments(np.empty((0, 4)), CENTRE, HALF, rng_for(0)) is None
