@@ -71,6 +71,8 @@ def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
         if not isinstance(first["input"], dict | list):
             message += f" (found {first['input']!r})"
     more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
+    if not first["loc"] and first["type"] == "value_error":  # about several keys at once: the message names them
+        return f"{where}: {message}{more}"
     return f"{where}: {key}: {message}{more}"
 
 
