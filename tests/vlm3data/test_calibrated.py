@@ -1,4 +1,4 @@
-"""Frames without intrinsics in the main flow: estimated where asked, recorded, checked; known cameras are left alone."""
+"""Frames without intrinsics in the main flow: estimated, recorded and checked; known cameras are left alone."""
 
 from __future__ import annotations
 
