@@ -99,7 +99,7 @@ def moved(
     outside = ((pixel_px < low) | (pixel_px >= high)).any(axis=1)
     inside = _without(DepthPoints(pixel_px, points.depth_m), {"cropped": outside}, cut)
     flat = inside.pixel_px[:, 1] * aligned.width_px + inside.pixel_px[:, 0]
-    if len(np.unique(flat)) == len(flat):
+    if np.diff(np.sort(flat)).all():
         return inside
     nearest_first = np.lexsort((inside.depth_m, flat))
     again = np.zeros(len(flat), bool)

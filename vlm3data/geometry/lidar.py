@@ -16,24 +16,30 @@ def project_points(
     `margin` widens the image by so many focal lengths on both sides, horizontally and vertically.
     """
     rotation, translation = cam_from_lidar[:3, :3], cam_from_lidar[:3, 3:]
-    z_m = rotation[2] @ points_m + translation[2]
-    front = np.flatnonzero(z_m > 0)
-    x_m, y_m = rotation[:2] @ points_m[:, front] + translation[:2]
-    z_m = z_m[front]
+    beside, above = margin
+    left = -camera.cx_px / camera.fx_px - beside
+    right = (camera.width_px - camera.cx_px) / camera.fx_px + beside
+    top_px, bottom_px = -above * camera.fy_px, camera.height_px + above * camera.fy_px
+    x_m, z_m = rotation[[0, 2]] @ points_m + translation[[0, 2]]
+    # Most points go here, before anything else is computed of them.
+    ahead = np.flatnonzero((z_m > 0) & (x_m >= left * z_m) & (x_m < right * z_m))
+    x_m, z_m = x_m[ahead], z_m[ahead]
+    y_m = rotation[1] @ np.take(points_m, ahead, axis=1) + translation[1]
     with np.errstate(over="ignore"):  # a point next to the camera's plane
-        x_px = x_m / z_m * camera.fx_px + camera.cx_px
-        y_px = y_m / z_m * camera.fy_px + camera.cy_px
-    beside_px, above_px = margin[0] * camera.fx_px, margin[1] * camera.fy_px
-    inside = (x_px >= -beside_px) & (x_px < camera.width_px + beside_px)
-    inside &= (y_px >= -above_px) & (y_px < camera.height_px + above_px)
-    return front[inside], np.stack([x_px[inside], y_px[inside]], axis=1), z_m[inside]
+        xy_px = np.stack([x_m, y_m], axis=1) / z_m[:, None] * (camera.fx_px, camera.fy_px)
+        xy_px += (camera.cx_px, camera.cy_px)
+    # x once more: a division may round over the edge.
+    low, high = (-beside * camera.fx_px, top_px), (camera.width_px + beside * camera.fx_px, bottom_px)
+    inside = ((xy_px >= low) & (xy_px < high)).all(axis=1)
+    return ahead[inside], xy_px[inside], z_m[inside]
 
 
 def nearest_per_pixel(xy_px: npt.ArrayLike, depth_m: Float64Array, width_px: int) -> DepthPoints:
     """Return the pixels that the continuous `xy_px` (n, 2) fall into, each once, with the smallest depth in it."""
     pixel_px = np.floor(np.asarray(xy_px, float)).astype(np.int64)
     flat = pixel_px[:, 1] * width_px + pixel_px[:, 0]
-    order = np.lexsort((depth_m, flat))
+    # One sort by pixel and by depth within it, which is less than 1 here; two sorts take twice as long.
+    order = np.argsort(flat + depth_m / (2 * depth_m.max(initial=1.0)))
     first = np.ones(len(order), bool)
     first[1:] = np.diff(flat[order]) != 0
     nearest = order[first]

@@ -56,7 +56,7 @@ def visible(
         *map(np.concatenate, zip(*(_patches(s, np.asarray(viewpoint_m), step_rad) for s in sweeps), strict=True))
     )
     hidden = np.zeros(len(patches.inverse), bool)
-    behind, before = _near_pairs(patches.around, patches.up)
+    behind, before = _near_pairs(patches.around, patches.up, patches.inverse)
     farther = patches.inverse[behind] < patches.inverse[before] * (1 - BEHIND / 2)
     behind, before = behind[farther], before[farther]
     across = np.abs(patches.around[behind] - patches.around[before])
@@ -121,23 +121,34 @@ def _gentler(one: Float64Array, other: Float64Array) -> Float64Array:
     return np.nan_to_num(known, nan=0.0)
 
 
-def _near_pairs(around: Float64Array, up: Float64Array) -> tuple[Int64Array, Int64Array]:
-    """Return pairs (i, j) of all points whose buckets touch; i and j may be the same point."""
+def _near_pairs(around: Float64Array, up: Float64Array, inverse: Float64Array) -> tuple[Int64Array, Int64Array]:
+    """Return pairs (i, j) of points whose buckets touch, of all i that something there is clearly nearer than."""
     column = np.floor(around / _BUCKET).astype(np.int64)
     row = np.floor(up / _BUCKET).astype(np.int64)
     column -= column.min(initial=0) - 1
     row -= row.min(initial=0) - 1
-    width = int(column.max(initial=0)) + 2
+    height, width = int(row.max(initial=0)) + 2, int(column.max(initial=0)) + 2
     bucket = row * width + column
     order = np.argsort(bucket, kind="stable")
-    filled = np.bincount(bucket, minlength=(int(row.max(initial=0)) + 2) * width)
-    first_of = np.concatenate([[0], np.cumsum(filled)])
+    first_of = np.concatenate([[0], np.cumsum(np.bincount(bucket, minlength=height * width))])
+    behind = np.flatnonzero(inverse < _nearest_around(bucket, inverse, (height, width)) * (1 - BEHIND / 2))
     first, second = [], []
     for beside in (-width, 0, width):
         # Three buckets side by side follow each other in the order.
-        start, end = first_of[bucket + beside - 1], first_of[bucket + beside + 2]
+        start, end = first_of[bucket[behind] + beside - 1], first_of[bucket[behind] + beside + 2]
         count = end - start
-        first.append(np.repeat(np.arange(len(bucket)), count))
+        first.append(np.repeat(behind, count))
         place = np.arange(int(count.sum())) - np.repeat(np.cumsum(count) - count, count)
         second.append(order[np.repeat(start, count) + place])
     return np.concatenate(first), np.concatenate(second)
+
+
+def _nearest_around(bucket: Int64Array, inverse: Float64Array, size: tuple[int, int]) -> Float64Array:
+    """Return, a point, the largest inverse distance in the nine buckets around it."""
+    nearest = np.zeros(size[0] * size[1])
+    np.maximum.at(nearest, bucket, inverse)
+    grid = nearest.reshape(size)
+    # The outermost buckets are empty.
+    grid[:, 1:-1] = np.maximum(np.maximum(grid[:, :-2], grid[:, 1:-1]), grid[:, 2:])
+    grid[1:-1] = np.maximum(np.maximum(grid[:-2], grid[1:-1]), grid[2:])
+    return nearest[bucket]

@@ -13,7 +13,8 @@ from pydantic import Field
 from vlm3data.config import Config
 from vlm3data.formats.nuscenes import CAMERAS, CHANNELS, LIDAR, MINI, OTHER, SPLITS_OF, open_tables, split_of
 from vlm3data.formats.nuscenes.labels import label_of
-from vlm3data.formats.nuscenes.scan import Scan, check, ego_from_sensor, global_from_sensor, pose_of, read_scan
+from vlm3data.formats.nuscenes.scan import Scan, ego_from_sensor, global_from_sensor, pose_of, read_scan
+from vlm3data.formats.nuscenes.tables import drop_where_wrong
 from vlm3data.geometry import invert_pose
 from vlm3data.geometry.boxes import SIGNS
 from vlm3data.geometry.lidar import nearest_per_pixel, project_points
@@ -61,6 +62,7 @@ class NuscenesSource:
         self._tables = open_tables(self._fs, posixpath.join(self._root, self._version), sweeps=options.sweeps > 0)
         self._scan = lru_cache(maxsize=1)(self._read_scan)  # six cameras follow each other
         self._boxes = lru_cache(maxsize=1)(self._boxes_of)
+        self._labels = [label_of(name) for name in self._tables.category.to_pylist()]
         names = self._tables.scene.to_pylist()
         self._splits = [split_of(name, self._version) for name in names]
         official = SPLITS_OF.get(self._version, ("train", "val", "test"))
@@ -109,7 +111,7 @@ class NuscenesSource:
         world_from_lidar: Float64Array,
     ) -> Frame:
         try:
-            check(self._tables, row)
+            drop_where_wrong(self._tables.problem, row)
         except Drop as drop:
             return Frame(key=key, scene=scene, image=partial(_refuse, drop))
         camera = self._camera(row)
@@ -183,16 +185,12 @@ class NuscenesSource:
 
     def _boxes_of(self, sample: int) -> tuple[list[Box3D], Float64Array, Float64Array]:
         """Return a sample's boxes, their corners (m, 8, 3) and centres (m, 3) in the world."""
-        problem = self._tables.box_problem[sample].as_py()
-        if problem is not None:
-            reason, _, detail = problem.partition(": ")
-            raise Drop(reason, detail)
+        drop_where_wrong(self._tables.box_problem, sample)
         rows = slice(*self._tables.box_first[sample : sample + 2].tolist())
         numbers = self._tables.box[rows]
         poses = pose_of(numbers[:, [6, 7, 8, 9, 0, 1, 2]])
         half_m = numbers[:, None, 3:6] / 2
         corners_m = (SIGNS * half_m) @ poses[:, :3, :3].transpose(0, 2, 1) + poses[:, None, :3, 3]
-        names = self._tables.category
         columns = zip(
             self._tables.box_category[rows].tolist(),
             poses,
@@ -201,7 +199,7 @@ class NuscenesSource:
             strict=True,
         )
         boxes = [
-            Box3D(label_of(names[category].as_py()), pose, (length, width, height), None if share != share else share)
+            Box3D(self._labels[category], pose, (length, width, height), None if share != share else share)
             for category, pose, (length, width, height), share in columns
         ]
         return boxes, corners_m, poses[:, :3, 3]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from vlm3data.formats.nuscenes.tables import Tables
+from vlm3data.formats.nuscenes.tables import Tables, drop_where_wrong
 from vlm3data.geometry.quaternion import pose_from_quaternion
 from vlm3data.types import Float64Array
 
@@ -14,12 +14,14 @@ def boxes_at(tables: Tables, sample: int, time_us: int) -> tuple[Float64Array, F
     """Return the poses (m, 4, 4), global, and sizes (m, 3) of what is annotated around `time_us`.
 
     `sample` is any sample of the scene. An object that the key frames before and after both have is interpolated;
-    one that only one of them has stays where that one has it.
+    one that only one of them has stays where that one has it. Raises Drop where one of their boxes is none.
     """
     scene = int(np.searchsorted(tables.scene_first, sample, side="right")) - 1
     first, end = tables.scene_first[scene], tables.scene_first[scene + 1]
     after = int(np.clip(np.searchsorted(tables.sample_us[first:end], time_us) + first, first, end - 1))
     before = max(after - 1, int(first)) if tables.sample_us[after] > time_us else after
+    for key in (before, after):
+        drop_where_wrong(tables.box_problem, key)
     earlier, later = (slice(tables.box_first[key], tables.box_first[key + 1]) for key in (before, after))
     old, new = tables.box[earlier], tables.box[later]
     _, in_old, in_new = np.intersect1d(tables.box_instance[earlier], tables.box_instance[later], return_indices=True)

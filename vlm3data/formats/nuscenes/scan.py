@@ -11,10 +11,10 @@ import numpy.typing as npt
 from vlm3data.formats.nuscenes.boxes_in_time import boxes_at, inside_any
 from vlm3data.formats.nuscenes.lidar import points_from_bytes
 from vlm3data.formats.nuscenes.sensors import CHANNELS, LIDAR
-from vlm3data.formats.nuscenes.tables import Tables
+from vlm3data.formats.nuscenes.tables import Tables, drop_where_wrong
 from vlm3data.geometry import invert_pose
 from vlm3data.geometry.quaternion import pose_from_quaternion
-from vlm3data.types import Drop, Float64Array, Int64Array
+from vlm3data.types import Float64Array, Int64Array
 
 GROWTH_M = 0.15
 """Annotated boxes are tight, and where they were between two key frames is interpolated: both cost this much."""
@@ -43,7 +43,7 @@ def read_scan(tables: Tables, read: Callable[[str], bytes], sample: int, sweeps:
     key = sample * len(CHANNELS) + LIDAR
     rows = [key, *_before(tables, sample, key, sweeps)]
     for row in rows:
-        check(tables, row)
+        drop_where_wrong(tables.problem, row)
     poses = global_from_sensor(tables, np.array(rows))
     key_from_global = invert_pose(poses[0])
     parts, rings = [], []
@@ -64,14 +64,6 @@ def read_scan(tables: Tables, read: Callable[[str], bytes], sample: int, sweeps:
         np.cumsum([0, *(len(ring) for ring in rings)]),
         (key_from_global @ poses)[:, :3, 3],
     )
-
-
-def check(tables: Tables, row: int) -> None:
-    """Raise Drop where the reading cannot be used."""
-    problem = tables.problem[row].as_py()
-    if problem is not None:
-        reason, _, detail = problem.partition(": ")
-        raise Drop(reason, detail)
 
 
 def global_from_sensor(tables: Tables, rows: npt.NDArray[np.int64]) -> Float64Array:

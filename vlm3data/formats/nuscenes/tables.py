@@ -21,7 +21,7 @@ from vlm3data.formats.nuscenes.boxes import Boxes, read_boxes
 from vlm3data.formats.nuscenes.reader import TableReader
 from vlm3data.formats.nuscenes.records import EgoPose, Sample, SampleData, Scene
 from vlm3data.formats.nuscenes.sensors import CHANNELS, LIDAR, Calibrations, faults_of_poses
-from vlm3data.types import Float64Array, Int64Array, UserError
+from vlm3data.types import Drop, Float64Array, Int64Array, UserError
 
 Int32Array = npt.NDArray[np.int32]
 
@@ -76,6 +76,14 @@ class Tables:
     """(b) the same number for one object over time."""
     box_visibility: Float64Array
     """(b) the share that is visible, the middle of the annotated bin; NaN where unknown."""
+
+
+def drop_where_wrong(problems: pa.Array, row: int) -> None:
+    """Raise the Drop that `Tables.problem` or `box_problem` has at `row`, if any."""
+    problem = problems[row].as_py()
+    if problem is not None:
+        reason, _, detail = problem.partition(": ")
+        raise Drop(reason, detail)
 
 
 def read_tables(table: TableReader, *, sweeps: bool) -> Tables:
