@@ -42,7 +42,7 @@ def main() -> None:
         build(config, out, workers=1)
         results = [decode_rgb(sample.images[0]) for sample in read_samples(out)]
         sources = [frames[i % len(frames)] for i in range(FRAMES)]
-        codecs = {name: _codec(sources, results, decode, encode) for name, (decode, encode) in _CODECS.items()}
+        codecs = {name: codec(sources, results, decode, encode) for name, (decode, encode) in CODECS.items()}
         fresh = (str(Path(directory) / f"out{number}") for number in count())
 
         def ours() -> None:
@@ -68,7 +68,7 @@ def main() -> None:
     )
 
 
-def _codec(
+def codec(
     sources: list[bytes],
     results: list[np.ndarray],
     decode: Callable[[bytes], object],
@@ -86,7 +86,7 @@ def _pillow_encode(image: np.ndarray) -> None:
     Image.fromarray(image).save(io.BytesIO(), "JPEG", quality=95, subsampling="4:2:0")
 
 
-_CODECS: dict[str, tuple[Callable[[bytes], object], Callable[[np.ndarray], object]]] = {
+CODECS: dict[str, tuple[Callable[[bytes], object], Callable[[np.ndarray], object]]] = {
     "simplejpeg": (
         simplejpeg.decode_jpeg,
         lambda image: simplejpeg.encode_jpeg(image, 95, colorsubsampling="420"),

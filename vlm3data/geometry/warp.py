@@ -9,7 +9,7 @@ import numpy as np
 
 from vlm3data.geometry.focal import Align, FocalMode, align_to_patches, focal_scale, unify_focal
 from vlm3data.geometry.lookup import source_pixels
-from vlm3data.geometry.prefilter import LINEAR_FROM, area_reduction, taps
+from vlm3data.geometry.prefilter import LINEAR_FROM, area_reduction, interpolates_linearly, taps
 from vlm3data.types import Camera, Drop, Float32Array, Int64Array, UInt8Array
 
 _Range = tuple[int, int]
@@ -86,8 +86,8 @@ def _resized(image: UInt8Array, scale: tuple[float, float]) -> UInt8Array:
 
 
 def _interpolation(scale: tuple[float, float]) -> int:
-    """Return how OpenCV interpolates: between `LINEAR_FROM` and 1 a plain linear one smooths as much as is needed."""
-    return cv2.INTER_LINEAR if LINEAR_FROM <= min(scale) < 1 else cv2.INTER_CUBIC
+    """Return how OpenCV interpolates: linearly where that is enough on both axes."""
+    return cv2.INTER_LINEAR if all(map(interpolates_linearly, scale)) else cv2.INTER_CUBIC
 
 
 def _undistorted(
@@ -133,6 +133,8 @@ def _prefiltered(image: UInt8Array, scale: tuple[float, float]) -> tuple[UInt8Ar
         reduced_size = (whole.shape[1] // nx, whole.shape[0] // ny)
         smooth = np.asarray(cv2.resize(whole, reduced_size, interpolation=cv2.INTER_AREA), np.uint8)
     if min(scale) < LINEAR_FROM:
-        blurred = cv2.sepFilter2D(smooth, -1, taps(scale[0]), taps(scale[1]), borderType=cv2.BORDER_REPLICATE)
+        linear = _interpolation(scale) == cv2.INTER_LINEAR
+        x_taps, y_taps = (taps(along, linear=linear) for along in scale)
+        blurred = cv2.sepFilter2D(smooth, -1, x_taps, y_taps, borderType=cv2.BORDER_REPLICATE)
         smooth = np.asarray(blurred, np.uint8)
     return smooth, (nx, ny)

@@ -25,6 +25,8 @@ from vlm3data.formats.colmap.workspace import Workspace, find_models, find_works
 from vlm3data.geometry import invert_pose
 from vlm3data.geometry.quaternion import pose_from_quaternion
 from vlm3data.geometry.sparse import Seen, reprojection_px, shared_share, sound, z_depth_of
+from vlm3data.labels import CANDIDATES
+from vlm3data.randomness import rng_for
 from vlm3data.storage import absolute, open_store, read_below
 from vlm3data.types import (
     Camera,
@@ -83,7 +85,7 @@ class ColmapSource:
 
     def __init__(self, root: str, options: ColmapOptions, seed: int) -> None:
         self.options = options
-        self._root = root
+        self._root, self._seed = root, seed
         self._fs, path = open_store(root or absolute("."))
         if root and not self._fs.isdir(path):
             raise UserError(f"--root {root}: there is no such directory")
@@ -139,7 +141,7 @@ class ColmapSource:
             scene=workspace.name,
             image=partial(read_below, self._fs, workspace.images, image.name, "image"),
             camera=camera,
-            points=partial(_points, seen, pose) if self.facts.metric and not dense else None,
+            points=partial(self._points, seen, pose, key) if self.facts.metric and not dense else None,
             depth_m=partial(self._depth_m, depth_maps, image.name, camera) if dense else None,
             depth_camera=depth_maps.camera_of(image.name, camera) if dense else None,
             world_from_cam=pose,
@@ -176,6 +178,16 @@ class ColmapSource:
             raise Drop("pose_contradicts_points", f"{name}: half its points are {np.median(error_px):.3g} px off")
         often = model.points.track_length[place] >= self.options.min_track
         return sound(seen.only(often), camera, error_px[often], self.options.max_error_px)
+
+    def _points(self, seen: Callable[[], Seen], pose: Float64Array, key: str) -> DepthPoints:
+        """Return the labels of up to `CANDIDATES` of the points: far more than are stored."""
+        found = seen()
+        if len(found.point) > CANDIDATES:
+            rng = rng_for(self._seed, "points", key)
+            chosen = np.zeros(len(found.point), bool)
+            chosen[rng.choice(len(chosen), CANDIDATES, replace=False, shuffle=False)] = True
+            found = found.only(chosen)
+        return DepthPoints(np.floor(found.xy_px).astype(np.int64), z_depth_of(found, pose))
 
     def _depth_m(self, depth_maps: DepthMaps, image: str, camera: Camera) -> Float32Array:
         """Return a dense map in metres, or in the model's units; NaN where it is unknown or out of range."""
@@ -227,11 +239,6 @@ class ColmapSource:
 def _tracks(seen: Callable[[], Seen]) -> Tracks:
     found = seen()
     return Tracks(found.point, found.xy_px)
-
-
-def _points(seen: Callable[[], Seen], pose: Float64Array) -> DepthPoints:
-    found = seen()
-    return DepthPoints(np.floor(found.xy_px).astype(np.int64), z_depth_of(found, pose))
 
 
 def _unusable(key: str, scene: str, drop: Drop) -> Frame:

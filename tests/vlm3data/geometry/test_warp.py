@@ -123,7 +123,7 @@ def test_a_spot_is_found_where_the_camera_says(case, align):
     np.testing.assert_allclose(centroid(image), expected_px, rtol=0, atol=0.05)
 
 
-@pytest.mark.parametrize("scale", [0.97, 0.79, 0.6, 0.41, 0.34, 0.33, 0.2, 0.1])
+@pytest.mark.parametrize("scale", [0.97, 0.79, 0.6, 0.46, 0.449, 0.41, 0.34, 0.33, 0.2, 0.15, 0.1])
 def test_a_detailed_image_looks_as_pillow_makes_it(scale):
     image = detailed(600, 803)
     moved, target, exact_scale, _ = unify_image(image, camera_for(scale, (803, 600)), align="none")
@@ -255,6 +255,7 @@ def test_crop_and_pad_select_the_same_pixels():
 def test_the_prefilter_keeps_brightness_and_is_not_needed_for_enlarging():
     for scale in (0.05, 0.3, 0.79, 0.999):
         np.testing.assert_allclose(taps(scale).sum(), 1, rtol=1e-12)
+        np.testing.assert_allclose(taps(scale, linear=True).sum(), 1, rtol=1e-12)
         np.testing.assert_array_equal(taps(scale), taps(scale)[::-1])
     assert len(taps(1.0)) == len(taps(2.5)) == 1
 
