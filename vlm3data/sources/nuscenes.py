@@ -64,6 +64,8 @@ class NuscenesSource:
         self._boxes = lru_cache(maxsize=1)(self._boxes_of)
         self._labels = [label_of(name) for name in self._tables.category.to_pylist()]
         names = self._tables.scene.to_pylist()
+        if options.without_mini and MINI.issuperset(names):
+            raise UserError(f"--root {root}: without_mini leaves nothing of {self._version}")
         self._splits = [split_of(name, self._version) for name in names]
         official = SPLITS_OF.get(self._version, ("train", "val", "test"))
         self.facts = SourceFacts(

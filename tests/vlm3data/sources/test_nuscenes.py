@@ -191,6 +191,8 @@ def test_splits_are_the_official_ones(tiny_root, tmp_path):
     }
     source = NuscenesSource(str(root), Options(without_mini=True), 0)
     assert [scene.scene for scene in source.scenes(None)] == ["mine", "scene-0001"]
+    with pytest.raises(UserError, match=r"without_mini leaves nothing of v1\.0-mini"):
+        NuscenesSource(str(tiny_root), Options(without_mini=True), 0)
 
 
 def test_the_version_is_found_or_asked_for(tmp_path):
