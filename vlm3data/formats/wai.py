@@ -2,7 +2,8 @@
 
 Field names and meanings: data_processing/README.md and `mapanything/utils/wai` of facebookresearch/map-anything.
 Poses (`transform_matrix`) are world from camera in OpenCV's axes. The principal point is taken in pixels whose first
-centre is (0.5, 0.5): WAI's own undistortion puts it at w/2, h/2, and its scaling multiplies it by the scale.
+centre is (0.5, 0.5): WAI's own undistortion puts it at w/2, h/2, and its scaling multiplies it by the scale. Aria
+Synthetic Environments is the exception: its conversion takes Project Aria's, which put integers on pixel centres.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from vlm3data.types import Camera, Distortion, Drop, Float64Array, UserError
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 MODELS = ("PINHOLE", "OPENCV", "FULL_OPENCV", "OPENCV_FISHEYE")
+INTEGER_CENTRES = ("ase",)
+"""How the names of datasets begin whose intrinsics put integers on pixel centres (asev2: (w-1)/2 is the middle)."""
 LENS = ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6")
 
 
@@ -58,6 +61,7 @@ class WaiFrame(WaiCamera, extra="allow"):
 class WaiScene(WaiCamera):
     """One scene; further keys are left alone."""
 
+    dataset_name: str = ""
     camera_convention: str
     shared_intrinsics: bool = False
     scale_type: Literal["metric", "colmap"] | None = None
@@ -111,8 +115,9 @@ def camera_of(scene: WaiScene, frame: WaiFrame) -> Camera:
         raise Drop("bad_intrinsics", f"frame {frame.frame_name} has not all of fl_x, fl_y, cx, cy, w, h")
     if width != int(width) or height != int(height):
         raise Drop("bad_intrinsics", f"frame {frame.frame_name} is {width}x{height} pixels")
+    half = 0.5 if scene.dataset_name.lower().startswith(INTEGER_CENTRES) else 0.0
     try:
-        return Camera(fx, fy, cx, cy, int(width), int(height), _lens(values, str(frame.frame_name)))
+        return Camera(fx, fy, cx + half, cy + half, int(width), int(height), _lens(values, str(frame.frame_name)))
     except ValueError as error:
         raise Drop("bad_intrinsics", str(error)) from error
 

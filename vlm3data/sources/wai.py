@@ -76,7 +76,7 @@ class WaiSource:
             metric=metric,
             depth_kind="z",
             depth_range_m=(0.01, 1000.0) if metric else (0.0, np.inf),
-            pixel_centre="the first pixel's centre is (0.5, 0.5), as here; taken as stored",
+            pixel_centre="the first pixel's centre is (0.5, 0.5), as here; in ASE (0, 0): 0.5 is added to cx and cy",
             splits=("all",),
             # Half floats are good to 0.05 %; the rest is what scans and stereo are good to.
             depth_noise=(0.01, 0.005) if metric else (0.0, 0.01),

@@ -285,6 +285,14 @@ def test_lenses_are_read_by_their_names(root, values, lens):
     assert frames(edit_frame(root, **values))[0].camera.distortion == lens
 
 
+@pytest.mark.parametrize(("name", "half"), [("asev2", 0.5), ("ASEv2", 0.5), ("ase", 0.5), ("spring", 0.0)])
+def test_aria_synthetic_environments_count_pixels_from_their_centres(root, name, half):
+    usual = frames(root)[0].camera
+    edit(root, lambda meta: meta.update(dataset_name=name))
+    camera = frames(root)[0].camera
+    assert (camera.cx_px, camera.cy_px) == (usual.cx_px + half, usual.cy_px + half)
+
+
 def test_intrinsics_of_a_frame_come_before_the_scenes(written, tmp_path):
     root = Path(shutil.copytree(written["shared"], tmp_path / "root"))
     usual = frames(root)[1].camera
