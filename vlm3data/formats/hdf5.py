@@ -100,29 +100,47 @@ def _values(dataset: Any, data: bytes) -> npt.NDArray[np.floating]:
     chunk = plist.get_chunk()
     if math.prod(chunk) > 2 * MAX_VALUES:
         raise ValueError(f"chunks of {chunk} values")
-    filters = [plist.get_filter(number)[0] for number in range(plist.get_nfilters())]
+    chunk_bytes = math.prod(chunk) * dtype.itemsize
+    filters = [plist.get_filter(number) for number in range(plist.get_nfilters())]
     places = _places(dataset, shape, chunk)
     values = np.empty(shape, dtype)
-    for (y, x), (offset, size) in places.items():
-        plain = _unfiltered(_slice(data, offset, size), filters, math.prod(chunk) * dtype.itemsize, dtype.itemsize)
+    if any(number == _h5py().h5z.FILTER_LZF for number, *_ in filters):
+        _check_lzf(filters, chunk_bytes)
+        dataset.read(_h5py().h5s.ALL, _h5py().h5s.ALL, values)
+        return values
+    for (y, x), (offset, size, skipped) in places.items():
+        applied = [number for place, (number, *_) in enumerate(filters) if not skipped >> place & 1]
+        plain = _unfiltered(_slice(data, offset, size), applied, chunk_bytes, dtype.itemsize)
         part = np.frombuffer(plain, dtype).reshape(chunk)
         values[y : y + chunk[0], x : x + chunk[1]] = part[: shape[0] - y, : shape[1] - x]
     return values
 
 
-def _places(dataset: Any, shape: tuple[int, int], chunk: tuple[int, int]) -> dict[tuple[int, int], tuple[int, int]]:
-    """Return where in the file each chunk lies, by its first row and column; all must be there."""
+def _check_lzf(filters: list[Any], chunk_bytes: int) -> None:
+    """Refuse what h5py's LZF, which makes at most 88 bytes of one, would need more than a chunk's memory for."""
+    h5z = _h5py().h5z
+    for number, _, settings, _ in filters:
+        unknown = number not in (h5z.FILTER_LZF, h5z.FILTER_SHUFFLE)
+        if unknown or (number == h5z.FILTER_LZF and (len(settings) != 3 or settings[2] != chunk_bytes)):
+            raise ValueError(f"packed with filter {number} {settings}")
+
+
+def _places(
+    dataset: Any, shape: tuple[int, int], chunk: tuple[int, int]
+) -> dict[tuple[int, int], tuple[int, int, int]]:
+    """Return where in the file each chunk lies, and which filters it skips, by its first row and column.
+
+    All chunks must be there.
+    """
     if math.ceil(shape[0] / chunk[0]) * math.ceil(shape[1] / chunk[1]) > MAX_CHUNKS:
         raise ValueError(f"chunks of {chunk} values for {shape}")
     expected = {(y, x) for y in range(0, shape[0], chunk[0]) for x in range(0, shape[1], chunk[1])}
-    places: dict[tuple[int, int], tuple[int, int]] = {}
+    places: dict[tuple[int, int], tuple[int, int, int]] = {}
 
     def note(info: Any) -> bool | None:
-        if info.chunk_offset not in expected or info.filter_mask:
-            raise ValueError(
-                f"a chunk that is not packed like the others, or not of this array, at {info.chunk_offset}"
-            )
-        places[info.chunk_offset] = (info.byte_offset, info.size)
+        if info.chunk_offset not in expected:
+            raise ValueError(f"a chunk that is not of this array, at {info.chunk_offset}")
+        places[info.chunk_offset] = (info.byte_offset, info.size, info.filter_mask)
 
     dataset.chunk_iter(note)
     if len(places) != len(expected):
@@ -146,7 +164,7 @@ def _unfiltered(packed: memoryview, filters: list[int], size: int, itemsize: int
         elif number == h5z.FILTER_SHUFFLE:
             plain = np.frombuffer(plain, np.uint8).reshape(itemsize, -1).T.tobytes()
         else:
-            raise ValueError(f"packed with filter {number}; gzip and shuffle are read")
+            raise ValueError(f"packed with filter {number}; gzip, LZF and shuffle are read")
     if len(plain) != size:
         raise ValueError(f"a chunk of {len(plain)} bytes, not {size}")
     return plain

@@ -64,6 +64,9 @@ def test_the_round_trip_is_exact(values):
         {},
         {"compression": "gzip", "shuffle": True},
         {"chunks": (20, 30)},
+        {"compression": "lzf"},
+        {"compression": "lzf", "shuffle": True, "data": np.ones((90, 70), np.float32)},
+        {"compression": "gzip", "data": np.frombuffer(np.random.default_rng(0).bytes(64), np.float32).reshape(4, 4)},
         {"chunks": (61, 47), "compression": "gzip"},
         {"chunks": (64, 64), "maxshape": (None, None), "compression": "gzip"},
         {"data": DEPTH.astype(">f8")},
@@ -132,6 +135,13 @@ def test_a_chunk_that_inflates_beyond_its_size_is_refused():
     assert "a chunk of 257 bytes, not 256" in refused(file.getvalue())
 
 
+def test_lzf_that_claims_a_chunk_of_another_size_is_refused():
+    good = file_with(compression="lzf", data=np.ones((64, 64), np.float32), chunks=(64, 64))
+    settings = np.array([4, 261, 64 * 64 * 4], "<u4").tobytes()
+    assert good.count(settings) == 1
+    refused(good.replace(settings, np.array([4, 261, 2**32 - 1], "<u4").tobytes()))
+
+
 def test_a_file_that_ends_early_is_refused():
     data = write_array("depth", DEPTH)
     for length in (0, 5, 100, len(data) // 2, len(data) - 1):
@@ -149,8 +159,13 @@ def test_damaged_files_end_in_a_result_or_in_a_drop(tmp_path):
             array_size(file, "depth")
         read_array(path.read_bytes(), "depth")
 
-    for good in (write_array("depth", DEPTH), file_with("latest", compression="gzip", chunks=(20, 20)), file_with()):
-        came_of = survives(good, path, read, CASES // 5)
+    for good in (
+        write_array("depth", DEPTH),
+        file_with("latest", compression="gzip", chunks=(20, 20)),
+        file_with(),
+        file_with(compression="lzf", shuffle=True),
+    ):
+        came_of = survives(good, path, read, CASES // 10)
         assert min(came_of.values()) > 0
 
 
