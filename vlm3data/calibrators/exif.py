@@ -54,7 +54,7 @@ class ExifCalibrator:
         """What a user may set for this method alone."""
 
         sensors: str = ""
-        """YAML file of more sensors: `{make: {model: [width_mm, height_mm]}}`, spelt as in EXIF."""
+        """YAML file of more sensors: by make and model, spelt as in EXIF, a list of width and height in millimetres."""
 
     def __init__(self, options: Options) -> None:
         self._sensors = _sensors(str(SENSORS)) | (_sensors(options.sensors) if options.sensors else {})
