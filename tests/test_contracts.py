@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from tests.exif_photos import with_exif
 from tests.tiny_nuscenes import tiny
 from tests.tiny_scannet import write_scans
 from tests.tiny_spatialrgpt import write_bench
-from vlm3data import registry
+from vlm3data import cli, registry
 from vlm3data.build import BuildConfig, build, samples
 from vlm3data.exif import FOCAL_LENGTH_35MM
 from vlm3data.images import decode_rgb
@@ -198,3 +199,12 @@ def test_every_registered_name_loads_and_an_unknown_one_lists_the_choices(kind):
         assert registry.load(kind, name)
     with pytest.raises(UserError, match=f"unknown {kind} 'nonsense'; known: "):
         registry.load(kind, "nonsense")
+
+
+@pytest.mark.parametrize("kind", ["source", "task", "layout", "calibrator"])
+def test_no_option_hides_behind_a_flag_of_the_command(kind):
+    commands = {"layout": cli.synth}
+    taken = {"help", "version", *inspect.signature(commands.get(kind, cli.build)).parameters}
+    shared = {"published"}  # one flag for the build and the sources whose published curation differs
+    for name in registry.names(kind):
+        assert not taken & set(registry.load(kind, name).Options.model_fields) - shared, name

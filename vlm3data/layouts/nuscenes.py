@@ -33,7 +33,7 @@ _ONE_IN = 6
 class NuscenesOptions(Config):
     """How much to write."""
 
-    version: Literal["v1.0-mini", "v1.0-trainval"] = "v1.0-mini"
+    tables: Literal["v1.0-mini", "v1.0-trainval"] = "v1.0-mini"
     """Whose scene names are taken: mini has 10, trainval 850."""
     scenes: int = Field(4, ge=1)
     samples: int = Field(10, ge=1, le=200)
@@ -50,8 +50,8 @@ class NuscenesOptions(Config):
 
     @model_validator(mode="after")
     def _has_names(self) -> NuscenesOptions:
-        if self.scenes > (most := len(scene_names(self.version))):
-            raise ValueError(f"{self.version} has {most} scenes: ask for more samples of each instead")
+        if self.scenes > (most := len(scene_names(self.tables))):
+            raise ValueError(f"{self.tables} has {most} scenes: ask for more samples of each instead")
         return self
 
 
@@ -78,7 +78,7 @@ class NuscenesLayout:
     def write(self, out: str, progress: Callable[[int, int], None]) -> dict[str, Any]:
         """Write the dataset below the directory `out`; return counts."""
         fs, root = open_store(out)
-        version = self.options.version
+        version = self.options.tables
         if fs.exists(root) and fs.ls(root):
             raise UserError(f"{out}: there are files already; name a new directory")
         folders = [version, "maps", *(f"samples/{channel}" for channel in CHANNELS), "sweeps/LIDAR_TOP"]
@@ -97,11 +97,11 @@ class NuscenesLayout:
         write_fixed_tables(fs, root, version, self.seed, CHANNELS, map_file, [job.token("log") for job in jobs])
         if self.options.truth:
             write_whole(fs, f"{root}/truth/README.txt", README.encode())
-        return dict(counts) | {"version": version}
+        return dict(counts) | {"tables": version}
 
     def _jobs(self, out: str) -> list[SceneJob]:
         options = self.options
-        names = scene_names(options.version)[: options.scenes]
+        names = scene_names(options.tables)[: options.scenes]
         size = (options.width_px, options.height_px)
         return [
             SceneJob(out, self.seed, index, name, options.samples, options.sweeps, size, options.truth)

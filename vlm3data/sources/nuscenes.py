@@ -39,7 +39,7 @@ class NuscenesSource:
     class Options(Config):
         """What a user may set for this source alone."""
 
-        version: str = ""
+        tables: str = ""
         """Which tables, such as v1.0-trainval; needed where the root has several."""
         cameras: Annotated[tuple[CameraName, ...], Field(min_length=1)] = CAMERAS
         """Which of the six."""
@@ -219,13 +219,13 @@ class NuscenesSource:
             raise UserError(f"--root {root or '(missing)'}: there is no such directory, or it is empty")
         names = (posixpath.basename(path.rstrip("/")) for path in entries)
         versions = sorted(name for name in names if name.startswith("v1.0-"))
-        wanted = self.options.version
+        wanted = self.options.tables
         if wanted in versions:
             return wanted
         if not wanted and len(versions) == 1:
             return versions[0]
         found = ", ".join(versions) or "no directory v1.0-*"
-        what = f"has no {wanted}" if wanted else "which version is not clear: say --version"
+        what = f"has no {wanted}" if wanted else "which tables to read is not clear: say --tables"
         raise UserError(f"--root {root}: {what}; it holds {found}")
 
 

@@ -199,11 +199,11 @@ def test_the_version_is_found_or_asked_for(tmp_path):
     root = tiny().write(tmp_path)
     assert len(list(NuscenesSource(str(root), Options(), 0).scenes(None))) == 2
     tiny(("scene-0001",)).write(root, "v1.0-trainval")
-    with pytest.raises(UserError, match=r"which version is not clear: say --version; it holds v1.0-mini, v1.0-train"):
+    with pytest.raises(UserError, match=r"which tables to read is not clear: say --tables; it holds v1.0-mini, v1.0-train"):
         NuscenesSource(str(root), Options(), 0)
-    assert len(list(NuscenesSource(str(root), Options(version="v1.0-trainval"), 0).scenes(None))) == 1
+    assert len(list(NuscenesSource(str(root), Options(tables="v1.0-trainval"), 0).scenes(None))) == 1
     with pytest.raises(UserError, match=r"has no v1.0-test; it holds v1.0-mini, v1.0-trainval"):
-        NuscenesSource(str(root), Options(version="v1.0-test"), 0)
+        NuscenesSource(str(root), Options(tables="v1.0-test"), 0)
     for nowhere in ("", str(tmp_path / "nowhere"), str(root / "samples")):
         with pytest.raises(UserError, match=r"there is no such directory|no directory v1\.0"):
             NuscenesSource(nowhere, Options(), 0)
