@@ -33,13 +33,13 @@ class GeoCalibCalibrator:
         """Return what the network sees. Raises Drop: calibration_failed.
 
         GeoCalib puts the principal point in the middle of the image, (w/2, h/2) in its coordinates and in ours; its
-        own pixel grid is half a pixel off ours, far below what it can tell. The uncertainty is that of fy in pixels,
-        one standard deviation, of its optimisation alone; 0 where it has none.
+        own pixel grid is half a pixel off ours, far below what it can tell. Its uncertainty is that of fy in pixels, half
+        the square root of its optimisation's variance, and so doubled here; 0 where it has none.
         """
         result = self._model.calibrate(as_tensor(rgb))
         found = result["camera"]
         camera = camera_of([*found.f[0].tolist(), *found.c[0].tolist()], rgb)
-        sigma_px = float(result["focal_uncertainty"].flatten()[0])
+        sigma_px = 2 * float(result["focal_uncertainty"].flatten()[0])
         known = 0 < sigma_px < float("inf")
         return Calibration(camera, "geocalib", sigma_px / camera.fy_px if known else None, {"weights": "pinhole"})
 

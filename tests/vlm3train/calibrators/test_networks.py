@@ -31,9 +31,10 @@ def test_anycalib_answers_in_our_pixels():
 
 
 def test_geocalib_gives_its_uncertainty_as_a_share():
+    """It says half a standard deviation, in pixels."""
     made = GeoCalibCalibrator(GeoCalibCalibrator.Options()).calibrate(RGB, None)
     assert made.camera == Camera.centred(300, 80, 60)
-    assert made.focal_sigma_rel == pytest.approx(15 / 300)
+    assert made.focal_sigma_rel == pytest.approx(2 * 15 / 300)
     assert fake_networks.GeoCalib.seen[:, 10, 20].tolist() == pytest.approx([1.0, 0.2, 0.0])
 
 
