@@ -33,8 +33,8 @@ class GeoCalibCalibrator:
         """Return what the network sees. Raises Drop: calibration_failed.
 
         GeoCalib puts the principal point in the middle of the image, (w/2, h/2) in its coordinates and in ours; its
-        own pixel grid is half a pixel off ours, far below what it can tell. Its uncertainty is that of fy in pixels, half
-        the square root of its optimisation's variance, and so doubled here; 0 where it has none.
+        own pixel grid is half a pixel off ours, far below what it can tell. Its uncertainty is that of fy in pixels,
+        half the square root of its optimisation's variance, and so doubled here; 0 where it has none.
         """
         result = self._model.calibrate(as_tensor(rgb))
         found = result["camera"]
