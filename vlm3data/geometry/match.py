@@ -18,6 +18,9 @@ RETURN_PX = 1.0
 EPIPOLAR_PX = 2.0
 """How far from its epipolar line a point of a sparse reconstruction may lie; COLMAP itself lets observations be 4 px
 from where the point projects."""
+CENTRED_PX = 0.3
+"""How far across or down from the centre of its pixel an observation may lie: the question names the pixel, and what
+the pixel's centre shows lies as far from the other observation."""
 _BEND = 3.0
 """Neighbouring inverse depths may leave a plane by this many times the noise; more is an edge of something."""
 
@@ -54,8 +57,8 @@ def match(
 def shared_tracks(one: View, other: View) -> tuple[Int64Array, Float64Array]:
     """Return pixels (n, 2) of `one` that hold a point of the sparse reconstruction, and where `other` shows it (n, 2).
 
-    Both views need `tracks` and `world_from_cam`. A pair of observations that the poses contradict is left out; of
-    several points in one pixel one is kept.
+    Both views need `tracks` and `world_from_cam`. A pair of observations that the poses contradict is left out, and
+    one whose first lies beside its pixel's centre; of several points in one pixel one is kept.
     """
     start_px, there_px, ray, there_ray, centre = _observed(one, other)
     # Of all planes through both camera centres, the one that holds the first ray; in the second one's axes.
@@ -66,6 +69,7 @@ def shared_tracks(one: View, other: View) -> tuple[Int64Array, Float64Array]:
         away_px = np.abs(np.sum(plane * there_ray, axis=1)) / np.linalg.norm(line[:, :2], axis=1)
     good = (away_px <= EPIPOLAR_PX) & (np.sum(ray * there_ray, axis=1) > 0)
     good &= np.all((there_px >= BORDER_PX) & (there_px <= np.subtract(size_px, BORDER_PX)), axis=1)
+    good &= np.all(np.abs(start_px - np.floor(start_px) - 0.5) <= CENTRED_PX, axis=1)
     pixel_px, first = np.unique(np.floor(start_px[good]).astype(np.int64), axis=0, return_index=True)
     return pixel_px, there_px[good][first]
 

@@ -188,19 +188,18 @@ def test_correspondences_from_tracks_and_from_depth_agree(root):
                 world_from_cam=frame.world_from_cam, **about,
             )
         )  # fmt: skip
-    compared = 0
+    compared = []
     for one in views:
         for other in views:
             if one is other:
                 continue
             pixel_px, by_tracks = shared_tracks(one, other)
             found, by_depth = match(one, other, pixel_px, (0.0, 0.001))
-            away = np.linalg.norm(by_tracks - by_depth, axis=1)[found]
-            compared += len(away)
-            # a pixel's centre is up to 0.71 px from what it holds; nearer cameras see that larger
-            assert not len(away) or np.median(away) < 1.0
-            assert (away < 3.0).all()
-    assert compared > 200
+            compared += np.linalg.norm(by_tracks - by_depth, axis=1)[found].tolist()
+    assert len(compared) > 100
+    # a pixel's centre is up to 0.42 px from the observation that it holds; nearer cameras see that larger
+    assert np.median(compared) < 0.4
+    assert max(compared) < 2.0
 
 
 @pytest.mark.parametrize("dense", [False, True])
