@@ -135,6 +135,15 @@ def test_a_chunk_that_inflates_beyond_its_size_is_refused():
     assert "a chunk of 257 bytes, not 256" in refused(file.getvalue())
 
 
+def test_a_chunk_that_skips_a_filter_is_read_as_it_is():
+    file, values = io.BytesIO(), np.arange(64.0).reshape(8, 8)
+    with h5py.File(file, "w") as opened:
+        depth = opened.create_dataset("depth", (8, 8), np.float64, chunks=(8, 8), compression="gzip", shuffle=True)
+        shuffled = values.view(np.uint8).reshape(-1, 8).T.tobytes()
+        depth.id.write_direct_chunk((0, 0), shuffled, filter_mask=2)
+    np.testing.assert_array_equal(read_array(file.getvalue(), "depth"), values)
+
+
 def test_lzf_that_claims_a_chunk_of_another_size_is_refused():
     good = file_with(compression="lzf", data=np.ones((64, 64), np.float32), chunks=(64, 64))
     settings = np.array([4, 261, 64 * 64 * 4], "<u4").tobytes()
