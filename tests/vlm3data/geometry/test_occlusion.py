@@ -85,11 +85,12 @@ def test_seen_from_the_lidar_itself_nearly_nothing_is_hidden(streets):
 def test_what_a_camera_sees_depends_neither_on_the_frame_nor_on_the_order_of_the_points(streets):
     case = streets[0]
     expected = visible([case.sweep], case.camera_m)
-    turn = np.array([[0.6, -0.8, 0], [0.8, 0.6, 0], [0, 0, 1]])
     shift = np.array([411.0, 1180.0, 3.0])
-    moved = Sweep(case.sweep.points_m @ turn.T + shift, case.sweep.ring, turn @ case.sweep.origin_m + shift)
-    # The scan's columns are counted from another direction, which may put a few points into the next one.
-    assert (visible([moved], turn @ case.camera_m + shift) == expected).mean() > 0.97
+    for angle in np.deg2rad(np.arange(0, 360, 15)):
+        turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+        moved = Sweep(case.sweep.points_m @ turn.T + shift, case.sweep.ring, turn @ case.sweep.origin_m + shift)
+        # No direction is special, the one in which angles wrap around included.
+        assert (visible([moved], turn @ case.camera_m + shift) == expected).mean() > 0.999
     order = np.random.default_rng(0).permutation(len(expected))
     shuffled = Sweep(case.sweep.points_m[order], case.sweep.ring[order], case.sweep.origin_m)
     assert (visible([shuffled], case.camera_m) == expected[order]).mean() > 0.999
