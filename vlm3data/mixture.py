@@ -11,11 +11,12 @@ from typing import Any, Self
 import numpy as np
 
 from vlm3data import registry
+from vlm3data.changes import changes
 from vlm3data.contracts import Member
 from vlm3data.mixture_spec import Entry, MixtureSpec, read_spec, walk
 from vlm3data.schedule import Course, Leaf, Schedule, Stretch
 from vlm3data.selection import Selection, answer_chars, select
-from vlm3data.shards import Dataset
+from vlm3data.shards import Dataset, ShardCache
 from vlm3data.types import Int64Array, UserError
 
 
@@ -99,13 +100,22 @@ class Mixture:
         self._refuse_duplicates(parts)
         return parts
 
+    @cached_property
+    def _cache(self) -> ShardCache | None:
+        if self.spec.cache is None:
+            return None
+        try:
+            return ShardCache(self.spec.cache.directory, round(self.spec.cache.limit_gb * 1e9))
+        except UserError as error:
+            raise UserError(f"{self.where}: cache.directory: {error}") from error
+
     @property
     def _leaves(self) -> list[tuple[str, Entry]]:
         return [(path, entry) for path, entry in walk(self.spec.datasets) if entry.datasets is None]
 
     def _parts_of(self, path: str, entry: Entry) -> list[Part]:
         try:
-            dataset = None if entry.shards is None else Dataset(entry.shards, path)
+            dataset = None if entry.shards is None else Dataset(entry.shards, path, self._cache)
             tasks: Mapping[str | None, float] = {**entry.tasks} if entry.tasks else {None: 1.0}
             parts = [
                 Part(
@@ -201,19 +211,25 @@ class Mixture:
         return Schedule(self.seed, self.course, leaves)
 
     def lock(self) -> dict[str, Any]:
-        """Return what the order of the stream follows from: a run that is resumed needs the same."""
+        """Return what the stream follows from, in plain JSON values: a run that is resumed needs the same."""
         return {
             "seed": self.seed,
-            "course": [list(stretch) for stretch in self.course.stretches],
+            "course": [[begin, [*first], [*last], length] for begin, first, last, length in self.course.stretches],
             "datasets": {
                 part.name: {
                     "fingerprint": part.dataset.fingerprint if part.dataset is not None else None,
+                    "shards": len(part.dataset.about["shards"]) if part.dataset is not None else 0,
+                    "samples": len(part.dataset) if part.dataset is not None else part.size,
                     "selection": str(part.selection),
                     "pixels": part.entry.pixels,
                 }
                 for part in self.parts
             },
         }
+
+    def changes_since(self, lock: Mapping[str, Any]) -> list[str]:
+        """Return in words what of the stream differs from what an earlier `lock` had; nothing where it is the same."""
+        return changes(lock, self.lock())
 
     def plan(self, samples: int | None = None) -> list[dict[str, Any]]:
         """Return, per part, share, samples drawn, size, epochs, answer text and bytes over `samples` positions."""

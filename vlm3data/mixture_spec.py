@@ -67,6 +67,15 @@ class Stage(Config):
     """Whether the shares change evenly from those before to these during the stage, or at once at its beginning."""
 
 
+class CacheSpec(Config):
+    """Where this machine keeps what it read from remote stores."""
+
+    directory: str
+    """On a local disk; `~` and `$NAME` of the environment are filled in."""
+    limit_gb: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    """In 10^9 bytes, for all who share the directory; what was not used for longest makes room."""
+
+
 class MixtureSpec(Config):
     """A mixture, closed: an unknown key is an error that names the file and the choices."""
 
@@ -77,6 +86,12 @@ class MixtureSpec(Config):
     weighting: dict[str, Any] = {"scheme": "explicit"}
     schedule: tuple[Stage, ...] = ()
     """Weights that change over the run."""
+    cache: CacheSpec | None = None
+    """Without it, what comes over a network is read anew every epoch."""
+    read_ahead: Annotated[int, Field(gt=0)] = 64
+    """Samples of remote stores that each reading process fetches before they are needed (at most 256 MB of them)."""
+    max_bad: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.001
+    """Damaged samples that a dataset may have: a share of those read, and a few besides; from 1 on a number; or 0."""
 
     @model_validator(mode="after")
     def _stages_follow_each_other(self) -> Self:

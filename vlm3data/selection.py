@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 
 from vlm3data.randomness import permutation
-from vlm3data.shards import INDEX_PARQUET, Dataset
-from vlm3data.storage import is_local, open_store, read_whole
+from vlm3data.shards import Dataset
 from vlm3data.types import Int64Array, UserError
 
 
@@ -37,7 +37,6 @@ def select(dataset: Dataset, selection: Selection) -> Int64Array:
 
     The limit draws at random, the same samples on every machine, and those of a smaller limit again.
     """
-    frame = _index(dataset)
     conditions = []
     if selection.task is not None:
         conditions.append(pl.col("tasks").list.contains(selection.task))
@@ -45,17 +44,22 @@ def select(dataset: Dataset, selection: Selection) -> Int64Array:
         conditions.append(pl.col("split") == selection.split)
     if selection.where is not None:
         conditions.append(_condition(selection.where))
-    try:
-        rows = frame.with_row_index("sample").filter(*conditions).select("sample").collect() if conditions else None
-    except (pl.exceptions.PolarsError, TypeError) as error:
-        columns = ", ".join(frame.collect_schema().names())
-        reason = str(error).splitlines()[0]
-        raise UserError(f"where {selection.where!r}: {reason}; the index has the columns {columns}") from error
-    chosen = np.arange(len(dataset)) if rows is None else rows["sample"].to_numpy().astype(np.int64)
+    chosen = _rows_where(dataset, conditions, selection.where) if conditions else np.arange(len(dataset))
     if selection.limit is not None and selection.limit < len(chosen):
         order = permutation(len(chosen), "limit", dataset.fingerprint, str(selection._replace(limit=None)))
         chosen = np.sort(chosen[order[: selection.limit]])
     return chosen
+
+
+def _rows_where(dataset: Dataset, conditions: Sequence[pl.Expr], where: str | None) -> Int64Array:
+    frame = _index(dataset)
+    try:
+        rows = frame.with_row_index("sample").filter(*conditions).select("sample").collect()
+    except (pl.exceptions.PolarsError, TypeError) as error:
+        columns = ", ".join(frame.collect_schema().names())
+        reason = str(error).splitlines()[0]
+        raise UserError(f"where {where!r}: {reason}; the index has the columns {columns}") from error
+    return rows["sample"].to_numpy().astype(np.int64)
 
 
 def answer_chars(dataset: Dataset, selected: Int64Array | None, questions: int) -> float:
@@ -74,8 +78,5 @@ def _condition(where: str) -> pl.Expr:
 
 
 def _index(dataset: Dataset) -> pl.LazyFrame:
-    fs, directory = open_store(dataset.url)
-    path = f"{directory}/{INDEX_PARQUET}"
-    if is_local(fs):
-        return pl.scan_parquet(path, glob=False)
-    return pl.scan_parquet(io.BytesIO(read_whole(fs, path)))
+    found = dataset.index_parquet()
+    return pl.scan_parquet(found if isinstance(found, str) else io.BytesIO(found), glob=False)

@@ -2,43 +2,135 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from functools import partial
+from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+from vlm3data.ahead import Wanted, fetch_ahead
 from vlm3data.mixture import Mixture
 from vlm3data.randomness import permutation
 from vlm3data.schedule import Schedule
+from vlm3data.shards import CorruptSampleError
+from vlm3data.shards.read import Draw
+from vlm3data.skips import Skip, Skips
 from vlm3data.types import Sample, UserError
 
 
+class Stream(Iterator[tuple[int, Sample]]):
+    """An iterator over `(n, sample)` for the given positions, in their order.
+
+    It reads ahead from remote stores; `close`, or leaving its `with` block, ends that and leaves no thread.
+    `skips` has what was damaged and replaced so far. Raises UserError for what is wrong with the mixture.
+    """
+
+    def __init__(self, mixture: Mixture, positions: Iterable[int]) -> None:
+        self.skips = Skips(mixture.spec.max_bad)
+        self._rows = _rows(mixture, _wanted(mixture, mixture.schedule(), positions), self.skips)
+
+    def __next__(self) -> tuple[int, Sample]:
+        return next(self._rows)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop reading ahead; nothing more is yielded."""
+        self._rows.close()
+
+
 def open_stream(
-    spec: str | Path | Mixture, *, rank: int = 0, world_size: int = 1, start: int = 0
-) -> Iterator[tuple[int, Sample]]:
+    spec: str | Path | Mixture,
+    *,
+    rank: int = 0,
+    world_size: int = 1,
+    start: int = 0,
+    lock: Mapping[str, Any] | None = None,
+) -> Stream:
     """Return an endless iterator over `(n, sample)` for the n >= `start` with n mod `world_size` = `rank`.
 
-    `spec` is a mixture or the path of its YAML. Mistakes in it are raised here, not at the first sample.
-    Nothing is decoded: a sample holds JPEG bytes, and its JSON is parsed when first asked for.
+    `spec` is a mixture or the path of its YAML. Mistakes in it are raised here, not at the first sample; so is, with
+    a `lock` (`Mixture.lock`), that its data are others now. Nothing is decoded: a sample holds JPEG bytes, and its
+    JSON is parsed when first asked for.
     """
     if not 0 <= rank < world_size or start < 0:
         raise UserError(f"need 0 <= rank < world_size and start >= 0, not {rank}, {world_size}, {start}")
     mixture = spec if isinstance(spec, Mixture) else Mixture.load(spec)
-    return _stream(mixture, mixture.schedule(), start + (rank - start) % world_size, world_size)
+    if lock is not None and (changes := mixture.changes_since(lock)):
+        raise UserError(f"{mixture.where}: the data are not those of the lock: {'; '.join(changes)}")
+    return Stream(mixture, count(start + (rank - start) % world_size, world_size))
 
 
-def _stream(mixture: Mixture, schedule: Schedule, first: int, step: int) -> Iterator[tuple[int, Sample]]:
+def _rows(mixture: Mixture, wanted: Iterator[Wanted], skips: Skips) -> Generator[tuple[int, Sample], None, None]:
+    read = _Reader(mixture, skips)
+    if all(part.dataset is None or part.dataset.is_local for part in mixture.parts):
+        for item in wanted:
+            yield item.n, read(item, None)
+        return
+    ahead = fetch_ahead(wanted, mixture.spec.read_ahead)
+    try:
+        for item, block in ahead:
+            yield item.n, read(item, block)
+    finally:
+        ahead.close()
+
+
+def _wanted(mixture: Mixture, schedule: Schedule, positions: Iterable[int]) -> Iterator[Wanted]:
     parts = mixture.parts
     selected = [part.selected for part in parts]
-    n = first
-    while True:
-        number, epoch, index = schedule.locate(n)
-        part, chosen = parts[number], selected[number]
-        index = index if chosen is None else int(chosen[index])
-        draw = partial(draw_questions, part.entry.pixels, part.selection.task, (mixture.seed, part.name, index, epoch))
-        assert part.dataset is not None
-        yield n, part.dataset.read(index, epoch, draw)
-        n += step
+    for n in positions:
+        number, epoch, place = schedule.locate(n)
+        dataset, chosen = parts[number].dataset, selected[number]
+        assert dataset is not None
+        yield Wanted(n, number, epoch, place, place if chosen is None else int(chosen[place]), dataset)
+
+
+class _Reader:
+    """Reads what is wanted; in the place of a damaged sample the next sound one of what is used of its dataset.
+
+    Which one that is follows from the data alone: it is the same for every topology and start.
+    """
+
+    def __init__(self, mixture: Mixture, skips: Skips) -> None:
+        self._mixture, self._parts, self._skips = mixture, mixture.parts, skips
+        self._drawn = [0] * len(self._parts)
+
+    def __call__(self, item: Wanted, block: bytes | None) -> Sample:
+        part = self._parts[item.part]
+        self._drawn[item.part] += 1
+        # A stand-in is asked other questions than where it stands for itself.
+        position = (self._mixture.seed, part.name, item.sample, item.epoch)
+        draw = partial(draw_questions, part.entry.pixels, part.selection.task, position)
+        try:
+            return item.dataset.read(item.sample, item.epoch, draw, block)
+        except CorruptSampleError as error:
+            return self._stand_in(item, draw, error)
+
+    def _stand_in(self, item: Wanted, draw: Draw, error: CorruptSampleError) -> Sample:
+        part, sample, bad = self._parts[item.part], item.sample, []
+        for step in range(1, part.size + 1):
+            what = f"{self._mixture.where}: datasets.{part.name}: {error}"
+            self._skips.note(part.name, sample, self._drawn[item.part], part.size, what)
+            bad.append(sample)
+            place = (item.place + step) % part.size
+            sample = place if part.selected is None else int(part.selected[place])
+            try:
+                found = item.dataset.read(sample, item.epoch, draw)
+            except CorruptSampleError as another:
+                error = another
+                continue
+            self._skips.listed += (self._skip(item, i, found.key) for i in bad)
+            return found
+        raise UserError(f"{self._mixture.where}: datasets.{part.name}: every sample is damaged; {error}")
+
+    def _skip(self, item: Wanted, sample: int, replaced_by: str) -> Skip:
+        shard, key = item.dataset.key(sample)
+        offset = item.dataset.where(sample).offset
+        return Skip(item.n, self._parts[item.part].name, key, shard, offset, item.epoch, replaced_by)
 
 
 def draw_questions(

@@ -76,6 +76,7 @@ def sft(
     save_every: int | None = None,
     log_every: int | None = None,
     resume: Flag | None = None,
+    allow_changed_data: Flag | None = None,
 ) -> None:
     """Fine-tune a Qwen3-VL on a mixture of shards, with loss on the answers alone.
 
@@ -126,6 +127,8 @@ def sft(
         Steps between lines of log (default 10).
     resume
         Go on from the newest checkpoint in --out, exactly as if never stopped.
+    allow_changed_data
+        Resume although the mixture or its shards changed meanwhile; --out/run.json keeps what changed.
     """
     given = {name: value for name, value in locals().items() if name != "config" and value is not None}
     from vlm3data.config import read_yaml

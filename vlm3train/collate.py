@@ -70,7 +70,7 @@ class Encoder:
         """Return, a sample, its images' patches (n, 1536) and their grids (images, 3) in patches."""
         patches, grids = [], []
         for sample in samples:
-            pixels = [simplejpeg.decode_jpeg(image, "RGB") for image in sample.images]
+            pixels = [_decoded(image, sample) for image in sample.images]
             features = self.image_processor(images=pixels, return_tensors="pt")
             self._check_untouched(pixels, features["image_grid_thw"], sample.key)
             patches.append(features["pixel_values"])
@@ -128,6 +128,16 @@ class Encoder:
                     f"{columns * patch}x{rows * patch}, which changes the focal length; build with --align crop "
                     "(sides in multiples of 32) and an area within the processor's min_pixels and max_pixels"
                 )
+
+
+def _decoded(image: bytes, sample: Sample) -> UInt8Array:
+    try:
+        return simplejpeg.decode_jpeg(image, "RGB")
+    except ValueError as error:
+        raise UserError(
+            f"sample {sample.key} of {sample.dataset}: an image does not decode ({error}) although its bytes are those "
+            "the build wrote; `vlm3data verify` lists all such samples: build them again"
+        ) from error
 
 
 def _padded(rows: Sequence[Sequence[int]], value: int, side: str) -> torch.Tensor:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import count
+from typing import Any, NamedTuple
 
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from vlm3data.mixture import Mixture
-from vlm3data.stream import open_stream
+from vlm3data.skips import Skip
+from vlm3data.stream import Stream
 from vlm3data.types import Sample, UserError
 
 
@@ -31,7 +33,14 @@ class Layout:
         return batches * self.batch_size * self.world_size
 
 
-class LocalBatches(IterableDataset[list[Sample]]):
+class Drawn(NamedTuple):
+    """A local batch, and the damaged samples that others stand in for in it."""
+
+    samples: list[Sample]
+    skips: list[Skip]
+
+
+class LocalBatches(IterableDataset[Drawn | UserError]):
     """The endless batches of one process from stream position `start` on, whatever its number of workers."""
 
     def __init__(self, mixture: Mixture, layout: Layout, start: int) -> None:
@@ -39,56 +48,73 @@ class LocalBatches(IterableDataset[list[Sample]]):
         mixture.schedule()
         self.mixture, self.layout, self.start = mixture, layout, start
 
-    def __iter__(self) -> Iterator[list[Sample]]:
+    def __iter__(self) -> Iterator[Drawn | UserError]:
         info = get_worker_info()
         worker, workers = (info.id, info.num_workers) if info else (0, 1)
-        return local_batches(self.mixture, self.layout, self.start, worker, workers)
+        try:
+            yield from local_batches(self.mixture, self.layout, self.start, worker, workers)
+        except UserError as error:  # carried as a batch is, see StreamLoader
+            yield error
 
 
-def local_batches(
-    mixture: Mixture, layout: Layout, start: int, worker: int = 0, workers: int = 1
-) -> Iterator[list[Sample]]:
+def local_batches(mixture: Mixture, layout: Layout, start: int, worker: int = 0, workers: int = 1) -> Iterator[Drawn]:
     """Yield the local batches `worker`, `worker + workers`, ... from position `start`, a global batch's first.
 
     A DataLoader takes from its workers in turn, so the batches arrive in the order they would have
-    without any. Each place in a batch is a stream of its own, so that no worker reads what it does not use.
+    without any. No worker reads what it does not use.
     """
-    stride = layout.position(workers)
-    first = start + layout.position(worker) + layout.rank
-    places = [
-        open_stream(mixture, rank=place % stride, world_size=stride, start=place)
-        for place in range(first, first + layout.batch_size * layout.world_size, layout.world_size)
-    ]
-    while True:
-        yield [next(place)[1] for place in places]
+    places = range(layout.rank, layout.position(1), layout.world_size)
+    positions = (start + layout.position(batch) + place for batch in count(worker, workers) for place in places)
+    with Stream(mixture, positions) as stream:
+        told = 0
+        while True:
+            samples = [next(stream)[1] for _ in places]
+            yield Drawn(samples, stream.skips.listed[told:])
+            told = len(stream.skips)
 
 
 class StreamLoader(DataLoader[Any]):
     """A loader that raises what a worker refused as it was meant: torch would wrap it in a traceback."""
 
+    on_skips: Callable[[list[Skip]], None] = staticmethod(lambda skips: None)
+    """Told of damaged samples when the batch with their stand-ins is handed over."""
+
     def __iter__(self) -> Any:
-        for batch in super().__iter__():
-            if isinstance(batch, UserError):
-                raise batch
+        for arrived in super().__iter__():
+            if isinstance(arrived, UserError):
+                raise arrived
+            batch, skips = arrived
+            if skips:
+                self.on_skips(skips)
             yield batch
 
 
 @dataclass(frozen=True, slots=True)
 class _Carried:
-    """A collate function whose `UserError` travels as a batch does."""
+    """A collate function whose `UserError` travels as a batch does, and who stands in for whom beside it."""
 
     collate: Callable[[Sequence[Sample]], Any]
 
-    def __call__(self, samples: Sequence[Sample]) -> Any:
+    def __call__(self, drawn: Any) -> Any:
+        if isinstance(drawn, UserError):
+            return drawn
         try:
-            return self.collate(samples)
+            return self.collate(drawn.samples), drawn.skips
         except UserError as error:
             return error
 
 
-def make_loader(batches: LocalBatches, collate: Callable[[Sequence[Sample]], Any], workers: int) -> StreamLoader:
-    """Return a loader that yields collated local batches; decoding and tokenising happen in the workers."""
-    return StreamLoader(
+def make_loader(
+    batches: LocalBatches,
+    collate: Callable[[Sequence[Sample]], Any],
+    workers: int,
+    on_skips: Callable[[list[Skip]], None] | None = None,
+) -> StreamLoader:
+    """Return a loader that yields collated local batches; decoding and tokenising happen in the workers.
+
+    `on_skips` is told of damaged samples when the batch with their stand-ins is handed over.
+    """
+    loader = StreamLoader(
         batches,
         batch_size=None,
         collate_fn=_Carried(collate),
@@ -96,3 +122,6 @@ def make_loader(batches: LocalBatches, collate: Callable[[Sequence[Sample]], Any
         pin_memory=torch.cuda.is_available(),
         prefetch_factor=4 if workers else None,
     )
+    if on_skips is not None:
+        loader.on_skips = on_skips
+    return loader

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
 from vlm3data.config import Config
 from vlm3data.types import UserError
+
+if TYPE_CHECKING:
+    from vlm3data.mixture import Mixture
 
 RUN_FILE = "run.json"
 
@@ -55,6 +59,8 @@ class SftConfig(Config):
     """Steps between lines of log."""
     resume: bool = False
     """Go on from the newest checkpoint in `out`."""
+    allow_changed_data: bool = False
+    """Resume although the mixture or its shards are not those the run began with; the run's file keeps what changed."""
 
 
 def train(config: SftConfig) -> bool:
@@ -72,7 +78,7 @@ def train(config: SftConfig) -> bool:
     processor = load_processor(config.model)
     model = load_model(config.model)
     trainer = StreamTrainer(model, processor, mixture, arguments(config), first_step=_step(checkpoint))
-    _record(config, out, trainer.samples_per_step, mixture.lock())
+    _record(config, out, trainer.samples_per_step, mixture, _step(checkpoint))
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.save_model(str(out))
     return trainer.is_world_process_zero()
@@ -94,16 +100,19 @@ def _checkpoint(config: SftConfig, out: Path) -> Path | None:
     return found
 
 
-def _record(config: SftConfig, out: Path, samples_per_step: int, lock: dict[str, Any]) -> None:
+def _record(config: SftConfig, out: Path, samples_per_step: int, mixture: Mixture, step: int) -> None:
     """Write down what this run is; a resumed one must count stream positions as its first part did."""
-    path = out / RUN_FILE
+    path, changed = out / RUN_FILE, []
     if config.resume and path.exists():
         run = json.loads(path.read_text(encoding="utf-8"))
-        if run["mixture"] != lock:
-            raise UserError(
-                f"{out}: the mixture (seed, shares, pixels) or its shards changed since this run began; "
-                "put them back, or train into another --out"
-            )
+        changed = run.get("changed_data", [])
+        if changes := mixture.changes_since(run["mixture"]):
+            if not config.allow_changed_data:
+                raise UserError(
+                    f"{out}: the data changed since this run began: {'; '.join(changes)}. Put them back, train into "
+                    "another --out, or say --allow-changed-data"
+                )
+            changed = [*changed, {"step": step, "changes": changes, "mixture_before": run["mixture"]}]
         before = run["samples_per_step"]
         if before != samples_per_step:
             raise UserError(
@@ -111,8 +120,13 @@ def _record(config: SftConfig, out: Path, samples_per_step: int, lock: dict[str,
                 "--batch-size x --grad-accum x processes as it was, or samples are repeated or left out"
             )
     out.mkdir(parents=True, exist_ok=True)
-    about = {"samples_per_step": samples_per_step, "mixture": lock, "config": config.model_dump()}
-    path.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    about = {"samples_per_step": samples_per_step, "mixture": mixture.lock(), "config": config.model_dump()}
+    if changed:
+        about["changed_data"] = changed
+    # Whole or not at all, for other ranks may be reading it.
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    temporary.replace(path)
 
 
 def _step(checkpoint: Path | None) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from transformers import PrinterCallback, TrainerCallback
 from trl import SFTConfig, SFTTrainer
 
+from vlm3data.skips import Skip
 from vlm3data.types import UserError
 from vlm3train.collate import TrainCollator
 from vlm3train.data import Layout, LocalBatches, make_loader
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from vlm3train.sft import SftConfig
 
 LOG_FILE = "log.jsonl"
+SKIPPED_FILE = "skipped.jsonl"
 
 
 def arguments(config: SftConfig) -> SFTConfig:
@@ -103,7 +107,7 @@ class StreamTrainer(SFTTrainer):
 
     def get_train_dataloader(self) -> Any:
         """Return this process's own batches, not passed through accelerate."""
-        return make_loader(self._batches, self._collate, self.args.dataloader_num_workers)
+        return make_loader(self._batches, self._collate, self.args.dataloader_num_workers, self._log.note_skips)
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Refuse a loss that is not a number before it reaches the weights' next update."""
@@ -128,7 +132,8 @@ class Log(TrainerCallback):
 
     def __init__(self, path: Path, samples_per_step: int, is_main: bool) -> None:
         self.path, self.samples_per_step = path, samples_per_step
-        self.began = (0, 0.0)
+        self.skipped: Counter[str] = Counter()
+        self.began, self.is_main = (0, 0.0), is_main
         columns = (TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         console = Console(stderr=True)
         shown = is_main and console.is_terminal
@@ -161,6 +166,8 @@ class Log(TrainerCallback):
             "lr": logs["learning_rate"],
             "samples_per_s": round(rate, 2),
         }
+        if self.skipped:
+            line["skipped"] = dict(sorted(self.skipped.items()))
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         self.bar.console.print(
@@ -170,6 +177,25 @@ class Log(TrainerCallback):
             highlight=False,
             soft_wrap=True,
         )
+
+    def note_skips(self, skips: Sequence[Skip]) -> None:
+        """Count damaged samples by dataset, and append each to a file beside the log, to which all ranks write.
+
+        A line is one write at the file's end, which the system does not mix with another's. A run that is resumed
+        may list a position again: it really was drawn twice.
+        """
+        self.skipped.update(skip.dataset for skip in skips)
+        with self.path.with_name(SKIPPED_FILE).open("ab", buffering=0) as file:
+            for skip in skips:
+                file.write(json.dumps(skip._asdict()).encode() + b"\n")
+        if self.is_main:
+            for skip in skips:
+                self.bar.console.print(
+                    f"{skip.dataset}: sample {skip.key} at byte {skip.offset} of {skip.shard} is damaged; "
+                    f"{skip.replaced_by} stands in",
+                    highlight=False,
+                    soft_wrap=True,
+                )
 
     def _forget_after(self, step: int) -> None:
         """Drop what was logged between the checkpoint that a resumed run goes on from and its end."""

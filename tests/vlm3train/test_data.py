@@ -23,14 +23,14 @@ def test_global_batches_are_consecutive_positions_on_any_number_of_processes(mix
     layouts = [Layout(rank, world_size, 12 // world_size) for rank in range(world_size)]
     streams = [local_batches(spec, layout, layout.position(1)) for layout in layouts]
     for first in (0, 12, 24):
-        shares = [_keys(next(stream)) for stream in streams]
+        shares = [_keys(next(stream).samples) for stream in streams]
         assert [share[i] for i in range(12 // world_size) for share in shares] == expected[first : first + 12]
 
 
 @pytest.mark.parametrize("workers", [0, 2, 3])
 def test_workers_change_nothing(mixture, workers):
     spec, layout = Mixture.load(mixture), Layout(1, 2, 2)
-    expected = [_keys(batch) for batch in islice(local_batches(spec, layout, 8), 7)]
+    expected = [_keys(drawn.samples) for drawn in islice(local_batches(spec, layout, 8), 7)]
     loader = make_loader(LocalBatches(spec, layout, 8), _keys, workers)
     assert list(islice(loader, 7)) == expected
 

@@ -9,14 +9,17 @@ Layout of a dataset directory:
     dataset.json                what was built from what; written last: the dataset exists when it does
 """
 
+from vlm3data.shards.cache import ShardCache
 from vlm3data.shards.index import INDEX_PARQUET, write_index
-from vlm3data.shards.read import Dataset, read_samples
+from vlm3data.shards.read import CorruptSampleError, Dataset, read_samples
 from vlm3data.shards.verify import verify
 from vlm3data.shards.write import ShardTally, committed, write_shard
 
 __all__ = [
     "INDEX_PARQUET",
+    "CorruptSampleError",
     "Dataset",
+    "ShardCache",
     "ShardTally",
     "committed",
     "read_samples",

@@ -1,19 +1,27 @@
-"""Reading shards: any sample by number, in one range read, checked against its hash."""
+"""Reading shards: any sample by number, in one range read, checked against its hash.
+
+Local shards are mapped. What comes over a network may be fetched before it is asked for (`fetch`), and is then handed
+to `read`; samples that lie side by side are fetched at once.
+"""
 
 from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
-from typing import Any, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
 import pyarrow as pa
 import xxhash
+from fsspec import AbstractFileSystem
 
-from vlm3data.shards.index import DATASET, INDEX_ARROW
+from vlm3data.shards.cache import ShardCache
+from vlm3data.shards.index import DATASET, INDEX_ARROW, INDEX_PARQUET
+from vlm3data.shards.ranges import StoreError, read_file, read_range
 from vlm3data.shards.write import BLOCK, MANIFEST
 from vlm3data.storage import is_local, list_files, open_store
 from vlm3data.types import Sample, UserError
@@ -21,21 +29,40 @@ from vlm3data.types import Sample, UserError
 Draw = Callable[[list[dict[str, Any]]], list[dict[str, Any]]]
 
 
+NEAR_BYTES, AT_ONCE_BYTES = 64 << 10, 8 << 20
+"""Samples of a shard with gaps up to the first are fetched at once, as long as they stay within the second."""
+
+
 class CorruptSampleError(Exception):
     """The bytes of a sample are not those that were written; the message names shard, sample and offset."""
+
+
+class Where(NamedTuple):
+    """Where a sample lies: in which shard, and at which bytes of it; `xxh3` is what they must hash to."""
+
+    shard: int
+    offset: int
+    length: int
+    xxh3: int
+
+    @property
+    def end(self) -> int:
+        """Return the first byte behind the sample."""
+        return self.offset + self.length
 
 
 class Dataset:
     """A finished dataset of shards at `url`; cheap to open, picklable, safe to use after a fork.
 
-    `len(dataset)` is the number of samples, `dataset[i]` reads one.
+    `len(dataset)` is the number of samples, `dataset[i]` reads one. A `cache` keeps what comes over a network.
     """
 
-    def __init__(self, url: str, name: str = "") -> None:
-        self.url, self.name = url, name
-        self._fs, self.directory = open_store(url)
+    def __init__(self, url: str, name: str = "", cache: ShardCache | None = None) -> None:
+        self.url, self.name, self._cache = url, name, cache
+        self._store, self._opened_by = open_store(url), os.getpid()
+        self.is_local = is_local(self._fs)
         try:
-            self.about: dict[str, Any] = orjson.loads(self._fs.cat_file(f"{self.directory}/{DATASET}"))
+            self.about: dict[str, Any] = orjson.loads(read_file(self._fs, f"{self.directory}/{DATASET}"))
         except (FileNotFoundError, NotADirectoryError) as error:
             raise UserError(_what_is_missing(self._fs, self.directory, url)) from error
         except orjson.JSONDecodeError as error:
@@ -45,7 +72,18 @@ class Dataset:
         return self.about["samples"]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (Dataset, (self.url, self.name))
+        return (Dataset, (self.url, self.name, self._cache))
+
+    @property
+    def directory(self) -> str:
+        """Return where the dataset lies on its file system."""
+        return self._store[1]
+
+    @property
+    def _fs(self) -> AbstractFileSystem:
+        if self._opened_by != os.getpid():  # fsspec's remote file systems have a thread, which a fork leaves behind
+            self._store, self._opened_by = open_store(self.url), os.getpid()
+        return self._store[0]
 
     @property
     def fingerprint(self) -> str:
@@ -62,19 +100,56 @@ class Dataset:
         there = {path.rpartition("/")[2] for path in list_files(self._fs, self.directory, ".tar")}
         return [shard for shard in self.about["shards"] if shard not in there]
 
+    def index_parquet(self) -> str | bytes:
+        """Return the index of what the samples are: the path of the file where it is on this machine, or its bytes."""
+        return self._file(INDEX_PARQUET)
+
     def __getitem__(self, i: int) -> Sample:
         """Return sample `i` with all its stored questions."""
         return self.read(i)
 
-    def read(self, i: int, epoch: int = 0, draw: Draw | None = None) -> Sample:
-        """Return sample `i`; raise `CorruptSampleError` where its bytes do not match the index."""
-        place = self._place
-        shard, offset = int(place["shard"][i]), int(place["offset"][i])
-        block = self._block(shard, offset, int(place["length"][i]))
-        if xxhash.xxh3_64_intdigest(block) != int(place["xxh3"][i]):
-            raise CorruptSampleError(f"{self.directory}/{self._shards[shard]}: sample {i} at byte {offset} is damaged")
-        key, images, record = split_block(block)
+    def read(self, i: int, epoch: int = 0, draw: Draw | None = None, block: bytes | None = None) -> Sample:
+        """Return sample `i`, out of `block` where it was fetched before.
+
+        Raises `CorruptSampleError` where its bytes do not match the index, StoreError where they cannot be had.
+        """
+        where = self.where(i)
+        data = block if block is not None else self._mapped(where) if self.is_local else self.fetch([i])[0]
+        if xxhash.xxh3_64_intdigest(data) != where.xxh3:
+            # Once more, past the cache: what was damaged on the way is not damaged in the store.
+            data = b"" if self.is_local else self._range(where.shard, where.offset, where.end)
+            if xxhash.xxh3_64_intdigest(data) != where.xxh3:
+                shard = f"{self.directory}/{self._shards[where.shard]}"
+                raise CorruptSampleError(f"{shard}: sample {i} at byte {where.offset} is damaged")
+        key, images, record = split_block(data)
         return Sample(key=key, images=images, record_json=record, dataset=self.name, epoch=epoch, draw=draw)
+
+    def where(self, i: int) -> Where:
+        """Return where sample `i` lies."""
+        place = self._place
+        return Where(int(place["shard"][i]), int(place["offset"][i]), int(place["length"][i]), int(place["xxh3"][i]))
+
+    def key(self, i: int) -> tuple[str, str]:
+        """Return shard and key of sample `i` as its manifest has them: its own bytes may be damaged."""
+        where = self.where(i)
+        shard = self._shards[where.shard]
+        manifest = orjson.loads(read_file(self._fs, f"{self.directory}/{shard.removesuffix('.tar')}{MANIFEST}"))
+        return shard, next(member["key"] for member in manifest["members"] if member["offset"] == where.offset)
+
+    def fetch(self, samples: Sequence[int], closed: threading.Event | None = None) -> list[bytes]:
+        """Return the bytes of samples in a remote store, unchecked, those side by side out of one request.
+
+        Gives up where `closed` is set. Raises StoreError.
+        """
+        places = [self.where(i) for i in samples]
+        blocks = {place: block for place in places if (block := self._cached(place)) is not None}
+        for run in runs(place for place in places if place not in blocks):
+            first, end = run[0].offset, max(place.end for place in run)
+            data = self._range(run[0].shard, first, end, closed)
+            for place in run:
+                blocks[place] = data[place.offset - first : place.end - first] if len(run) > 1 else data
+                self._keep(place, blocks[place])
+        return [blocks[place] for place in places]
 
     @cached_property
     def _place(self) -> dict[str, np.ndarray]:
@@ -87,26 +162,66 @@ class Dataset:
 
     @cached_property
     def _index(self) -> pa.Table:
-        path = f"{self.directory}/{INDEX_ARROW}"
-        # Mapped, a local index costs no memory of its own, whatever its length and however many workers read it.
-        source = pa.memory_map(path) if is_local(self._fs) else pa.BufferReader(self._fs.cat_file(path))
+        found = self._file(INDEX_ARROW)
+        # Mapped, an index costs no memory of its own, whatever its length and however many workers read it.
+        source = pa.memory_map(found) if isinstance(found, str) else pa.BufferReader(found)
         return pa.ipc.open_file(source).read_all()
+
+    def _file(self, name: str) -> str | bytes:
+        path = f"{self.directory}/{name}"
+        if self.is_local:
+            return path
+        if self._cache is None:
+            return read_file(self._fs, path)
+        return str(self._cache.whole(f"{self.fingerprint}/{name}", lambda: read_file(self._fs, path)))
 
     @cached_property
     def _maps(self) -> dict[int, mmap.mmap]:
         return {}
 
-    def _block(self, shard: int, offset: int, length: int) -> bytes | memoryview:
-        if not is_local(self._fs):
-            path = f"{self.directory}/{self._shards[shard]}"
-            return cast("bytes", self._fs.cat_file(path, offset, offset + length))
-        if shard not in self._maps:
-            descriptor = os.open(f"{self.directory}/{self._shards[shard]}", os.O_RDONLY)
+    def _mapped(self, where: Where) -> bytes | memoryview:
+        if where.shard not in self._maps:
+            path = f"{self.directory}/{self._shards[where.shard]}"
             try:
-                self._maps[shard] = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+                descriptor = os.open(path, os.O_RDONLY)
+            except FileNotFoundError as error:
+                raise StoreError(f"{path}: there is no such file") from error
+            try:
+                if not os.fstat(descriptor).st_size:
+                    return b""
+                self._maps[where.shard] = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
             finally:
                 os.close(descriptor)
-        return memoryview(self._maps[shard])[offset : offset + length]
+        return memoryview(self._maps[where.shard])[where.offset : where.end]
+
+    def _range(self, shard: int, start: int, end: int, closed: threading.Event | None = None) -> bytes:
+        return read_range(self._fs, f"{self.directory}/{self._shards[shard]}", start, end, closed)
+
+    def _cached(self, where: Where) -> bytes | None:
+        if self._cache is None:
+            return None
+        return self._cache.read(f"{self.fingerprint}/{self._shards[where.shard]}", *where[1:])
+
+    def _keep(self, where: Where, block: bytes) -> None:
+        if self._cache is not None and xxhash.xxh3_64_intdigest(block) == where.xxh3:
+            self._cache.write(f"{self.fingerprint}/{self._shards[where.shard]}", where.offset, block)
+
+
+def runs(places: Iterable[Where]) -> list[list[Where]]:
+    """Return the places in groups that one request each can serve, in the order of the shards."""
+    groups: list[list[Where]] = []
+    for place in sorted(set(places)):
+        last = groups[-1] if groups else None
+        if (
+            last
+            and last[0].shard == place.shard
+            and place.offset - last[-1].end <= NEAR_BYTES
+            and place.end - last[0].offset <= AT_ONCE_BYTES
+        ):
+            last.append(place)
+        else:
+            groups.append([place])
+    return groups
 
 
 def read_samples(url: str) -> Iterator[Sample]:

@@ -13,6 +13,7 @@ from typing import Any
 from vlm3data import registry
 from vlm3data.images import decode_rgb
 from vlm3data.shards.index import fingerprint
+from vlm3data.shards.ranges import StoreError
 from vlm3data.shards.read import CorruptSampleError, Dataset
 from vlm3data.shards.write import committed
 from vlm3data.storage import open_store
@@ -54,7 +55,7 @@ def verify(url: str, progress: Callable[[int, int], None] = lambda done, total: 
                 findings.problems += (
                     f"{name}.tar: {member['key']}: {problem}" for problem in _sample_problems(sample, member["key"])
                 )
-            except (CorruptSampleError, IndexError, ValueError, KeyError, TypeError, OSError) as error:
+            except (CorruptSampleError, StoreError, IndexError, ValueError, KeyError, TypeError, OSError) as error:
                 findings.problems.append(f"{name}.tar: {member['key']}: cannot be read: {error!r}")
             progress(i + 1, len(dataset))
         start += len(manifest["members"])

@@ -1,0 +1,141 @@
+"""A cache of remote shards on this machine's disk: many processes, a limit, and nothing trusted but checksums.
+
+A shard is kept as a sparse file of its own size, and a sample that was read is written where it lies in the shard. What
+is there and what is not, nobody records: bytes whose xxh3 is not the one in the index count as missing, be they a hole,
+half written by a process that died, or damaged since. So no write needs a lock, and what is read is never wrong. Only
+samples that were really used take space, and a node that reads an eighth of a dataset keeps an eighth of it.
+
+Past the limit, the shards that were not used for longest are deleted, by one process at a time. The limit is looked
+after whenever a process has written a 64th of it (at most 64 MB), so that it may be passed by that much per process.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import filelock
+import xxhash
+
+from vlm3data.types import UserError
+
+SPACE_LEFT = 0.9
+"""Deleting goes on down to this share of the limit, so that it is not needed again at once."""
+LOOK_AFTER_BYTES = 64_000_000
+USED_AGAIN_S = 60
+"""The time of a shard's last use is noted no more often than this."""
+
+
+class ShardCache:
+    """Files of remote datasets in `directory`, `limit_bytes` in all; as many processes as you like may share it."""
+
+    def __init__(self, directory: str, limit_bytes: int) -> None:
+        self.directory, self.limit_bytes = Path(os.path.expandvars(directory)).expanduser(), limit_bytes
+        self._unnoticed = 0
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"the cache directory {self.directory} cannot be made: {error}") from error
+
+    def read(self, name: str, offset: int, length: int, xxh3: int) -> bytes | None:
+        """Return the bytes of a sample in the shard `name`, or None where they are not here, whole and sound."""
+        try:
+            file = os.open(self.directory / name, os.O_RDONLY)
+        except FileNotFoundError:
+            return None
+        try:
+            data = os.pread(file, length, offset)
+            if xxhash.xxh3_64_intdigest(data) != xxh3:
+                return None
+            _note_use(file)
+            return data
+        finally:
+            os.close(file)
+
+    def write(self, name: str, offset: int, data: bytes) -> None:
+        """Keep the bytes of a sample; a full disk is warned of, for nothing is lost but speed."""
+        path = self.directory / name
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
+            try:
+                os.pwrite(file, data, offset)
+            finally:
+                os.close(file)
+        except OSError as error:
+            warnings.warn(
+                f"the cache cannot keep what was read, which is read again when needed: {error}", stacklevel=2
+            )
+            return
+        self._unnoticed += len(data)
+        if self._unnoticed >= min(LOOK_AFTER_BYTES, self.limit_bytes // 64):
+            self.look_after_limit()
+
+    def whole(self, name: str, load: Callable[[], bytes]) -> Path:
+        """Return the path of a whole file, by `load` where it is not here; its checksum is in its name, and checked."""
+        folder = (self.directory / name).parent
+        stem, suffix = Path(name).stem, Path(name).suffix
+        for path in sorted(folder.glob(f"{stem}-*{suffix}")):
+            if _checksum(path) == path.stem.rpartition("-")[2]:
+                os.utime(path)
+                return path
+            path.unlink(missing_ok=True)
+        data = load()
+        path = folder / f"{stem}-{xxhash.xxh3_64_hexdigest(data)}{suffix}"
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(f".{os.getpid()}.tmp")
+        temporary.write_bytes(data)
+        temporary.replace(path)
+        return path
+
+    def look_after_limit(self) -> None:
+        """Delete what was not used for longest, if there is too much; at once back where another process is at it."""
+        self._unnoticed = 0
+        try:
+            with filelock.FileLock(self.directory / ".lock", blocking=False):
+                self._make_room()
+        except filelock.Timeout:
+            return
+
+    def _make_room(self) -> None:
+        found = [(path, stat) for path in self.directory.glob("*/*") if (stat := _stat(path)) is not None]
+        used = sum(_held(stat) for _, stat in found)
+        if used <= self.limit_bytes:
+            return
+        for path, stat in sorted(found, key=lambda entry: entry[1].st_mtime_ns):
+            path.unlink(missing_ok=True)
+            used -= _held(stat)
+            if used <= SPACE_LEFT * self.limit_bytes:
+                return
+
+
+def _checksum(path: Path) -> str:
+    """Return the xxh3 of a file, or nothing's where it is empty or was deleted meanwhile."""
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return xxhash.xxh3_64_hexdigest(data)
+    except (FileNotFoundError, ValueError):
+        return ""
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except FileNotFoundError:  # another process was faster
+        return None
+
+
+def _held(stat: os.stat_result) -> int:
+    """Return the bytes a file takes on the disk, its holes not counted."""
+    return stat.st_blocks * 512
+
+
+def _note_use(file: int) -> None:
+    stat = os.fstat(file)
+    now = time.time_ns()
+    if now - stat.st_mtime_ns > USED_AGAIN_S * 10**9:
+        os.utime(file, ns=(now, now))
