@@ -133,7 +133,7 @@ class WaiSource:
             )
         seen = stored.astype(np.float32)
         itself = np.diag(seen)[:, None]
-        with np.errstate(invalid="ignore", divide="ignore"):
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             share = np.where(itself > 0, (seen + seen.T) / 2 / itself, np.nan)
             return np.where(share >= 0, np.minimum(share, 1), np.nan).astype(np.float32)
 
