@@ -66,6 +66,7 @@ class NuscenesSource:
         names = self._tables.scene.to_pylist()
         if options.without_mini and MINI.issuperset(names):
             raise UserError(f"--root {root}: without_mini leaves nothing of {self._version}")
+        self._number = {name: number for number, name in enumerate(names)}
         self._splits = [split_of(name, self._version) for name in names]
         official = SPLITS_OF.get(self._version, ("train", "val", "test"))
         self.facts = SourceFacts(
@@ -88,11 +89,11 @@ class NuscenesSource:
         for number, (name, count) in enumerate(zip(names, counts.tolist(), strict=True)):
             left_out = self.options.without_mini and name in MINI
             if split in (None, self._splits[number]) and not left_out:
-                yield SceneRef(name, count, {"number": number}, self._splits[number], stamps[number])
+                yield SceneRef(name, count, {}, self._splits[number], stamps[number])
 
     def frames(self, scene: SceneRef) -> Iterator[Frame]:
         """Yield sample after sample, its cameras in the order of the option."""
-        number = scene.payload["number"]
+        number = self._number[scene.scene]
         first, end = self._tables.scene_first[number : number + 2].tolist()
         rows = np.arange(first * len(CHANNELS), end * len(CHANNELS))
         poses = global_from_sensor(self._tables, rows).reshape(-1, len(CHANNELS), 4, 4)
