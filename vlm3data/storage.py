@@ -46,7 +46,8 @@ def is_local(fs: AbstractFileSystem) -> bool:
 def read_whole(fs: AbstractFileSystem, path: str, first: int | None = None) -> bytes:
     """Return the bytes of a file, or its `first` ones; FileNotFoundError where there is none."""
     if not is_local(fs):
-        return cast("bytes", fs.cat_file(path, 0, first))
+        # By name: s3fs has another argument in their place.
+        return cast("bytes", fs.cat_file(path) if first is None else fs.cat_file(path, start=0, end=first))
     if first is None:  # fsspec's own way to a local file costs as much as reading it
         return Path(path).read_bytes()
     with Path(path).open("rb") as file:

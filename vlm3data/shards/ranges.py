@@ -56,7 +56,9 @@ def read_range(fs: AbstractFileSystem, path: str, start: int, end: int, closed: 
     """
 
     def attempt() -> bytes:
-        data = cast("bytes", fs.cat_file(path, start, end))
+        data = cast(
+            "bytes", fs.cat_file(path, start=start, end=end)
+        )  # by name: s3fs has another argument in their place
         if len(data) < end - start and _size(fs, path) >= end:
             raise _ShortRead(f"{len(data):,} bytes came instead of {end - start:,}")
         return data[: end - start]
