@@ -24,6 +24,8 @@ unit: $(READY)
 
 bench: $(READY)  ## the tables of docs/expected_results.md
 	$(BIN)/python -m benchmarks.convert
+	$(BIN)/python -m benchmarks.convert_distorted
+	$(BIN)/python -m benchmarks.colmap
 	$(BIN)/python -m benchmarks.sens
 	$(BIN)/python -m benchmarks.stream
 	$(BIN)/python -m benchmarks.synthetic

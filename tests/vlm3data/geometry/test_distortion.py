@@ -8,6 +8,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from vlm3data.geometry import distort, undistort
+from vlm3data.geometry.distortion import _apply
+from vlm3data.geometry.lenses import lens_of
 from vlm3data.types import Distortion
 
 SIZES = {
@@ -98,6 +100,21 @@ def test_undistort_is_the_inverse_to_twelve_digits(model, data, xy):
     assert np.isfinite(undistorted).all()
     np.testing.assert_allclose(undistorted, xy, rtol=0, atol=1e-10)
     np.testing.assert_allclose(distort(distortion, undistorted), distorted, rtol=0, atol=3e-12)
+
+
+@pytest.mark.parametrize("model", sorted(SIZES))
+@given(st.data(), points)
+@settings(max_examples=10)
+def test_the_derivatives_are_those_of_the_lens(model, data, bent):
+    """A wrong one would still converge, more slowly, and then be wrong about where the lens folds back."""
+    lens, max_radius = lens_of(data.draw(distortions(model)))
+    assume(np.linalg.norm(bent) < 0.9 * max_radius)
+    _, jacobian = _apply(lens, bent)
+    step = 1e-6
+    xx, yx, xy, yy = np.concatenate(
+        [((_apply(lens, bent + d)[0] - _apply(lens, bent - d)[0]) / (2 * step))[0] for d in step * np.eye(2)]
+    )
+    np.testing.assert_allclose(np.array(jacobian)[:, 0], [xx, xy, yx, yy], rtol=1e-6, atol=1e-7)
 
 
 def test_beyond_the_fold_there_is_nothing_in_either_direction():
