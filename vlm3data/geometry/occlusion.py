@@ -54,8 +54,8 @@ def visible(
     """
     viewpoint_m = np.asarray(viewpoint_m, float)
     middle = sum(((sweep.points_m[:, :2] - viewpoint_m[:2]).sum(axis=0) for sweep in sweeps), np.zeros(2))
-    ahead_rad = np.arctan2(middle[1], middle[0])
-    parts = (_patches(sweep, viewpoint_m, ahead_rad, step_rad) for sweep in sweeps)
+    ahead = middle / max(float(np.linalg.norm(middle)), 1e-12)
+    parts = (_patches(sweep, viewpoint_m, ahead, step_rad) for sweep in sweeps)
     patches = _Patches(*map(np.concatenate, zip(*parts, strict=True)))
     hidden = np.zeros(len(patches.inverse), bool)
     behind, before = _near_pairs(patches.around, patches.up, patches.inverse)
@@ -83,26 +83,29 @@ class _Patches(NamedTuple):
     """How much larger a step on this surface looks from the camera than from the LiDAR."""
 
 
-def _patches(sweep: Sweep, viewpoint_m: Float64Array, ahead_rad: float, step_rad: tuple[float, float]) -> _Patches:
-    """`ahead_rad` is where the points lie: angles are counted from it, so that their seam is behind the camera."""
-    from_lidar = sweep.points_m - np.asarray(sweep.origin_m)
-    from_camera = sweep.points_m - viewpoint_m
-    distance_m = np.sqrt((from_camera * from_camera).sum(1))
-    lidar_m = np.sqrt((from_lidar * from_lidar).sum(1))
-    inverse = 1.0 / np.maximum(distance_m, 1e-6)
-    around = _turned(np.arctan2(from_camera[:, 1], from_camera[:, 0]) - ahead_rad) / step_rad[0]
-    up = np.arcsin(np.clip(from_camera[:, 2] * inverse, -1, 1)) / step_rad[1]
-    column = np.rint(_turned(np.arctan2(from_lidar[:, 1], from_lidar[:, 0]) - ahead_rad) / step_rad[0]).astype(np.int64)
+def _patches(sweep: Sweep, viewpoint_m: Float64Array, ahead: Float64Array, step_rad: tuple[float, float]) -> _Patches:
+    """`ahead` (2,) is where the points lie: angles are counted from it, so that their seam is behind the camera."""
+    forward, left, up_m = _turned(sweep.points_m, viewpoint_m, ahead)
+    level = forward * forward + left * left
+    inverse = 1.0 / np.sqrt(np.maximum(level + up_m * up_m, 1e-12))
+    around = np.arctan2(left, forward) / step_rad[0]
+    up = np.arcsin(up_m * inverse) / step_rad[1]
+    forward, left, up_m = _turned(sweep.points_m, np.asarray(sweep.origin_m), ahead)
+    column = np.rint(np.arctan2(left, forward) / step_rad[0]).astype(np.int64)
     below, above = _neighbours(sweep.ring.astype(np.int64), column)
     slope = _gentler(_slope(up, inverse, below), _slope(up, inverse, above))
+    lidar_m = np.sqrt(forward * forward + left * left + up_m * up_m)
     # Across and up: at most what the buckets around hold.
     stretch = np.minimum(lidar_m * inverse, _BUCKET / max(PATCH))
     return _Patches(around, up, inverse, slope, stretch)
 
 
-def _turned(angle_rad: Float64Array) -> Float64Array:
-    """Return angles in (-2 pi, 2 pi) as the same ones in [-pi, pi)."""
-    return (angle_rad + np.pi) % (2 * np.pi) - np.pi
+def _turned(
+    points_m: npt.NDArray[np.floating], origin_m: Float64Array, ahead: Float64Array
+) -> tuple[Float64Array, Float64Array, Float64Array]:
+    """Return the points seen from `origin_m`, in metres `ahead`, to the left of that, and up."""
+    x, y, z = (points_m[:, axis] - origin_m[axis] for axis in range(3))
+    return ahead[0] * x + ahead[1] * y, ahead[0] * y - ahead[1] * x, z
 
 
 def _neighbours(ring: Int64Array, column: Int64Array) -> tuple[Int64Array, Int64Array]:
