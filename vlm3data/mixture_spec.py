@@ -7,12 +7,20 @@ from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Annotated, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from vlm3data.config import Config, read_yaml
 from vlm3data.errors import UserError
 
+
+def _name(name: str) -> str:
+    if not name or "/" in name or "#" in name:
+        raise ValueError("a dataset's name must not be empty or hold / or #, which set members and tasks apart")
+    return name
+
+
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Name = Annotated[str, AfterValidator(_name)]
 
 
 class Entry(Config):
@@ -22,7 +30,7 @@ class Entry(Config):
     """URL of a finished dataset; a local path is relative to the working directory, as on the command line."""
     size: Annotated[int, Field(gt=0)] | None = None
     """Planned number of samples, for `mix show` before any shard exists."""
-    datasets: dict[str, Entry] | None = None
+    datasets: dict[Name, Entry] | None = None
     """The members of a group; its weight is divided among them."""
     weighting: dict[str, Any] | None = None
     """Of a group's members; that of the whole mixture where it is not given."""
@@ -38,7 +46,7 @@ class Entry(Config):
     where: str | None = None
     """Only the samples for which this SQL expression over the index holds."""
     limit: Annotated[int, Field(gt=0)] | None = None
-    """At most this many samples, drawn at random."""
+    """At most this many samples, drawn at random; of each task, where `tasks` have shares."""
 
     @model_validator(mode="after")
     def _is_one_of_the_two(self) -> Self:
@@ -80,7 +88,7 @@ class MixtureSpec(Config):
     """A mixture, closed: an unknown key is an error that names the file and the choices."""
 
     seed: int = 0
-    datasets: Annotated[dict[str, Entry], Field(min_length=1)]
+    datasets: Annotated[dict[Name, Entry], Field(min_length=1)]
     samples: Annotated[int, Field(gt=0)] | None = None
     """Planned length of the run: `mix show`, UniMax and a `schedule` need it."""
     weighting: dict[str, Any] = {"scheme": "explicit"}

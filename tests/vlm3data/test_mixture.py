@@ -273,6 +273,10 @@ MISTAKES += [
     ]
 ]
 MISTAKES += [
+    ({"datasets": {name: WEIGHED, "a": {"weight": 3, "datasets": {"b": WEIGHED}}}}, "must not be empty or hold / or #")
+    for name in ("a/b", "a#depth", "")
+]
+MISTAKES += [
     ({"datasets": {"a": WEIGHED}, "samples": samples, "schedule": stages}, message)
     for samples, stages, message in [
         (None, [{"until": 1, "weights": {"a": 2}}], "`schedule` needs `samples`"),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from vlm3data.geometry.quaternion import pose_from_quaternion
+from vlm3data.geometry.quaternion import pose_from_quaternion, quaternion_from_rotation
 from vlm3data.geometry.rigid import as_rigid
 from vlm3data.types import Drop, Float64Array, UserError
 
@@ -51,18 +51,7 @@ def from_quaternion(translation_m: npt.ArrayLike, xyzw: npt.ArrayLike) -> Float6
 
 def quaternion_of(rotation: npt.ArrayLike) -> Float64Array:
     """Return the unit quaternion (x, y, z, w) of R (3, 3), w >= 0."""
-    r = np.asarray(rotation, np.float64)
-    # The eigenvector of the largest eigenvalue (Bar-Itzhack 2000) keeps its digits at every angle.
-    k = np.array(
-        [
-            [r[0, 0] - r[1, 1] - r[2, 2], 0, 0, 0],
-            [r[0, 1] + r[1, 0], r[1, 1] - r[0, 0] - r[2, 2], 0, 0],
-            [r[0, 2] + r[2, 0], r[1, 2] + r[2, 1], r[2, 2] - r[0, 0] - r[1, 1], 0],
-            [r[2, 1] - r[1, 2], r[0, 2] - r[2, 0], r[1, 0] - r[0, 1], np.trace(r)],
-        ]
-    )
-    q = np.linalg.eigh(k)[1][:, -1]  # of the lower triangle
-    return q if q[3] >= 0 else -q
+    return np.roll(quaternion_from_rotation(rotation), -1)
 
 
 def from_axis_angle(axis_angle_rad: npt.ArrayLike, translation_m: npt.ArrayLike) -> Float64Array:

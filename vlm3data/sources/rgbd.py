@@ -56,7 +56,7 @@ class RgbdSource:
             depth_range_m=patterns.depth.range_m if patterns.depth else (0.1, 10.0),
             pixel_centre=f"the first pixel's centre is {patterns.first_pixel_centre:g} in the files, 0.5 when read",
             splits=(*patterns.splits, "other") if patterns.splits else ("all",),
-            depth_noise=(0.01, 0.01),
+            depth_noise=(0.01 if patterns.metric else 0.0, 0.01),
         )
 
     def scenes(self, split: str | None) -> Iterator[SceneRef]:

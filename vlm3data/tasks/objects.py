@@ -29,7 +29,7 @@ from vlm3data.wording import PACKS, WordingPack
 class ObjectsTask:
     """Truth of a question.
 
-    `category` and `kind` (predicate, choice, length, direction); `regions`, in the order of the question, each with
+    `category` and `kind` (predicate, choice, length, direction); `regions`, A and B of the wording, each with
     `box` (text coordinates), `label`, `cam_from_box` (3 x 4) and `size_m`; `up_cam`, up in camera axes; and the answer:
     `yes`, `chosen` (0 or 1), `length_m` or `hour`. A benchmark's own question is `published`: its regions have a box
     alone.

@@ -134,6 +134,20 @@ def test_small_depth_maps_get_the_images_camera_scaled(root):
     assert frame.depth_camera == Camera(10.0, 10.25, 15.5 / 4, 11.5 / 4, WIDTH, HEIGHT)
 
 
+def test_intrinsics_of_depth_maps_written_for_another_size_are_scaled(root):
+    about = patterns(first_pixel_centre=0.5)
+    about["depth"]["intrinsics"] = {"fx": 80, "fy": 84, "cx": 30, "cy": 22, "size": [2 * WIDTH, 2 * HEIGHT]}
+    assert frames_of(opened(root, about))[0].depth_camera == Camera(40.0, 42.0, 15.0, 11.0, WIDTH, HEIGHT)
+    about["depth"]["intrinsics"]["size"] = [2 * WIDTH, HEIGHT]
+    with pytest.raises(UserError, match="of their own size"):
+        frames_of(opened(root, about))
+
+
+def test_a_folder_without_metric_scale_has_no_metres_in_its_noise(root):
+    assert opened(root, patterns(metric=False)).facts.depth_noise[0] == 0
+    assert opened(root, patterns()).facts.depth_noise[0] > 0
+
+
 def test_missing_values_are_nan(root):
     stored = STORED.copy()
     stored[0, :3] = (0, 65535, 7)

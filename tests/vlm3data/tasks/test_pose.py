@@ -76,6 +76,8 @@ def from_first(rotation: object = None, position: object = (0.5, 0.2, 0.3)) -> d
         ((0, 0, -1), "backward"),
         ((-0.69, 0.02, 0.72), "left, forward"),
         ((0.5, -0.5, -0.5), "right, up, backward"),
+        ((0.0996, 0, 0.995), "right, forward"),  # it is said as +0.10
+        ((0.0944, 0, 0.9955), "forward"),  # and this as +0.09
     ],
 )
 def test_where_the_camera_moved_is_said_in_the_first_cameras_axes(position, words):

@@ -62,14 +62,17 @@ def read_intrinsics(
 def depth_camera_of(
     directory: str, camera: Camera, pinhole: Pinhole | None, size_px: tuple[int, int], first_pixel_centre: float
 ) -> Camera:
-    """Return the camera of depth maps of `size_px`: with their own intrinsics, or the image's camera scaled."""
+    """Return the camera of depth maps of `size_px`: with their own intrinsics, or the image's camera.
+
+    Either is scaled where it is written for another size.
+    """
     if pinhole is not None:
-        return camera_of(Pinhole(pinhole.numbers, None), size_px, first_pixel_centre)
+        camera = camera_of(pinhole, size_px, first_pixel_centre)
     sx, sy = size_px[0] / camera.width_px, size_px[1] / camera.height_px
     if abs(sx / sy - 1) > ASPECT_TOLERANCE:
         raise UserError(
             f"{directory}: depth maps of {size_px[0]}x{size_px[1]} pixels cannot show all of an image of "
-            f"{camera.width_px}x{camera.height_px}; give depth.intrinsics"
+            f"{camera.width_px}x{camera.height_px}; give depth.intrinsics of their own size"
         )
     return scaled(camera, size_px)
 

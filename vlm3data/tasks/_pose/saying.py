@@ -23,7 +23,7 @@ FACTS = (("kind", KINDS),)
 WORDS = (("left", "right"), ("up", "down"), ("backward", "forward"))
 """The names of the negative and the positive direction of each camera axis."""
 MIN_COMPONENT = 0.1
-"""A direction is named in words where the unit vector goes this far along it."""
+"""A direction is named in words where the unit vector, as it is said with two decimals, goes this far along it."""
 
 _NUMBER = r"([-+]?(?:\d+\.?\d*|\.\d+))"
 _DEGREES = re.compile(rf"(?<![\w.]){_NUMBER}\s*(?:degrees?\b|deg\b|°)", re.IGNORECASE)
@@ -36,7 +36,9 @@ _WORDS = re.compile(r"\b(left|right|up|down|forward|backward)(?:wards?|s)?\b", r
 
 def words_of(direction: Any) -> list[str]:
     """Return the words for a unit vector (3,) in camera axes, in the order x, y, z."""
-    return [WORDS[axis][int(value > 0)] for axis, value in enumerate(direction) if abs(value) >= MIN_COMPONENT]
+    return [
+        WORDS[axis][int(value > 0)] for axis, value in enumerate(direction) if abs(round(value, 2)) >= MIN_COMPONENT
+    ]
 
 
 def values_for(truth: Mapping[str, Any]) -> dict[str, Any]:
