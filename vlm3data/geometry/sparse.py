@@ -31,8 +31,9 @@ def z_depth_of(seen: Seen, world_from_cam: Float64Array) -> Float64Array:
 
 def reprojection_px(seen: Seen, camera: Camera, world_from_cam: Float64Array) -> Float64Array:
     """Return how far from each observation (n,) its point projects to; inf where it projects to nothing."""
-    expected_px = project(camera, (seen.world_m - world_from_cam[:3, 3]) @ world_from_cam[:3, :3])
-    return np.nan_to_num(np.linalg.norm(expected_px - seen.xy_px, axis=1), nan=np.inf)
+    with np.errstate(over="ignore", invalid="ignore"):  # of a damaged model
+        expected_px = project(camera, (seen.world_m - world_from_cam[:3, 3]) @ world_from_cam[:3, :3])
+        return np.nan_to_num(np.linalg.norm(expected_px - seen.xy_px, axis=1), nan=np.inf)
 
 
 def sound(seen: Seen, camera: Camera, error_px: Float64Array, max_error_px: float) -> Seen:
