@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from vlm3data.config import Config, explain
 from vlm3data.formats.spatialrgpt import BenchRecord, ImageInfo, box_question
-from vlm3data.storage import open_store, read_whole
+from vlm3data.storage import open_store, read_below, read_whole
 from vlm3data.types import Camera, Drop, Frame, SceneRef, SourceFacts, UserError
 
 FILE = "SpatialRGPT-Bench_v1.json"
@@ -104,16 +104,7 @@ class SpatialRgptSource:
         return Camera(*_numbers(entry), info.width, info.height) if entry else None
 
     def _read(self, file_path: str) -> bytes:
-        name = posixpath.normpath(file_path)
-        if name == ".." or name.startswith(("/", "../")):
-            raise Drop("path_leaves_root", file_path)
-        path = posixpath.join(self._images, name)
-        try:
-            return read_whole(self._image_fs, path)
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-            raise Drop("image_missing", path) from error
-        except (OSError, ValueError) as error:  # no permission, a loop of links, a name that cannot be
-            raise Drop("image_unreadable", f"{path}: {error}") from error
+        return read_below(self._image_fs, self._images, file_path, "image")
 
     @cached_property
     def _records(self) -> list[Any]:
