@@ -113,8 +113,8 @@ def test_boxes_have_their_length_first_and_the_middle_of_their_visibility(tmp_pa
         ("scene", {"name": "scene-0103"}, "scene.json: scene-0103 is there twice"),
         ("sample_data", {"timestamp": "now"}, "record 0 (token '{token}'): timestamp: Expected `int`, got `str`"),
         ("sample_data", {"is_key_frame": 1}, "(token '{token}'): is_key_frame: Expected `bool`, got `int`"),
-        ("ego_pose", {"rotation": [1, 0, 0]}, "(token '{token}'): rotation: Expected `array` of length 4"),
-        ("ego_pose", {"translation": None}, "(token '{token}'): translation: Expected `array`, got `null`"),
+        ("ego_pose", {"rotation": [1, 0, 0]}, "ego_pose.json: token '{token}': Expected `array` of length 4"),
+        ("ego_pose", {"translation": None}, "ego_pose.json: token '{token}': Expected `array`, got `null`"),
     ],
 )
 def test_a_table_that_is_wrong_is_one_line_with_file_and_record(tmp_path, table, change, message):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Raw, Struct
+from msgspec.json import decode
 
 Timestamp = Annotated[int, Meta(ge=0, le=1 << 53)]
 """Microseconds."""
@@ -56,9 +57,15 @@ class SampleData(Struct, gc=False):
 
 
 class EgoPose(Struct, gc=False):
+    """Where the vehicle is; one in eleven is wanted, so that the numbers of the others are not even parsed."""
+
     token: str
-    translation: Vector
-    rotation: Quaternion
+    translation: Raw
+    rotation: Raw
+
+    def numbers(self) -> tuple[float, ...]:
+        """Return w, x, y, z, x_m, y_m, z_m; ValidationError where they are none."""
+        return (*decode(self.rotation, type=Quaternion), *decode(self.translation, type=Vector))
 
 
 class Category(Struct, gc=False):

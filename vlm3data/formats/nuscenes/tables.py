@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import xxhash
+from msgspec import ValidationError
 
 from vlm3data.formats.nuscenes.boxes import Boxes, read_boxes
 from vlm3data.formats.nuscenes.reader import TableReader
@@ -209,7 +210,10 @@ def _ego_poses(table: TableReader, kept: list[SampleData | None], problems: dict
             if seen[row]:
                 raise UserError(f"{table.name('ego_pose')}: token {pose.token!r} is there twice")
             seen[row] = True
-            poses[row] = (*pose.rotation, *pose.translation)
+            try:
+                poses[row] = pose.numbers()
+            except ValidationError as error:
+                raise UserError(f"{table.name('ego_pose')}: token {pose.token!r}: {error}") from error
     pose_of = [len(wanted) if reading is None else number for reading, number in zip(kept, pose_of, strict=True)]
     faults = faults_of_poses(poses)
     for row, (reading, number) in enumerate(zip(kept, pose_of, strict=True)):
