@@ -41,16 +41,19 @@ def refuse_other_builds(manifests: Mapping[str, dict[str, Any]], digests: Mappin
 
 def total_of(manifests: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """Return the sums of what the shards dropped, cut and kept."""
-    drops, cuts, kept, cut, dropped = Counter[str](), Counter[str](), 0, Counter[str](), Counter[str]()
+    drops, cuts, unasked = Counter[str](), Counter[str](), Counter[str]()
+    kept, cut, dropped = 0, Counter[str](), Counter[str]()
     for manifest in manifests:
         drops.update(manifest["drops"])
         cuts.update(manifest["cuts"])
+        unasked.update(manifest["unasked"])
         kept += manifest["labels"]["kept"]
         cut.update(manifest["labels"]["cut"])
         dropped.update(manifest["labels"]["dropped"])
     return {
         "drops": dict(sorted(drops.items())),
         "cuts": dict(sorted(cuts.items())),
+        "unasked": dict(sorted(unasked.items())),
         "labels": {"kept": kept, "cut": dict(sorted(cut.items())), "dropped": dict(sorted(dropped.items()))},
     }
 

@@ -209,7 +209,7 @@ def _samples_of(job: ShardJob, tally: ShardTally) -> Iterator[Sample]:
             missing -= 1
             try:
                 # No name for the views: their pixels are then freed before the next image needs the same memory.
-                sample = ask(views(), scene, config, source.facts, asking, digest)
+                sample = ask(views(), scene, config, source.facts, asking, digest, tally)
             except Drop as drop:
                 (tally.cuts if isinstance(drop, Cut) else tally.drops)[drop.reason] += 1
             except Exception as error:
@@ -275,19 +275,24 @@ def ask(
     facts: SourceFacts,
     tasks: Sequence[Task],
     digest: str,
+    tally: ShardTally,
 ) -> Sample:
-    """Return the sample of these views: every task's questions, and the record that the shard's JSON holds."""
+    """Return the sample of these views: every task's questions, and the record that the shard's JSON holds.
+
+    A task that has none, while others have, is counted with its reason.
+    """
     questions: list[Question] = []
-    drops: list[Drop] = []
+    drops: dict[str, Drop] = {}
     frames = [view.frame for view in views]
     for task in tasks:
         try:
             rng = rng_for(config.seed, "ask", task.name, *frames)
             questions += task.ask(views, facts, config.label_depth, rng)
         except Drop as drop:
-            drops.append(drop)
+            drops[task.name] = drop
     if not questions:
-        raise next((drop for drop in drops if not isinstance(drop, Cut)), drops[0])
+        raise min(drops.values(), key=lambda drop: isinstance(drop, Cut))  # what is wrong, rather than what is missing
+    tally.unasked.update(f"{name}: {drop.reason}" for name, drop in drops.items())
     record = {
         "key": key_for_frame(*frames),
         "source": facts.name,

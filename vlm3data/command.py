@@ -12,6 +12,8 @@ from cyclopts import App, CycloptsError
 from vlm3data.errors import UserError
 
 FAILED, BAD_USAGE, INTERRUPTED = 1, 2, 130
+STORES = ("botocore.", "aiobotocore.", "gcsfs.", "google.", "azure.", "aiohttp.")
+"""Libraries of object stores, whose errors (no credentials, no such bucket) are not all OSErrors."""
 
 
 class UsageError(UserError):
@@ -30,6 +32,10 @@ def run_app(app: App, arguments: Sequence[str] | None = None) -> int:
         return _refuse(str(error), FAILED)
     except OSError as error:  # a full disk, a file where a directory should be, no permission: not our bug
         return _refuse(f"{type(error).__name__}: {error}", FAILED)
+    except Exception as error:
+        if not type(error).__module__.startswith(STORES):
+            raise  # ours: with its traceback
+        return _refuse(f"the store refused: {type(error).__name__}: {error}", FAILED)
     except KeyboardInterrupt:
         return _refuse("stopped; the same command again goes on where it was", INTERRUPTED)
     return result if isinstance(result, int) else 0

@@ -46,7 +46,7 @@ class Entry(Config):
     where: str | None = None
     """Only the samples for which this SQL expression over the index holds."""
     limit: Annotated[int, Field(gt=0)] | None = None
-    """At most this many samples, drawn at random; of each task, where `tasks` have shares."""
+    """At most this many samples, drawn at random."""
 
     @model_validator(mode="after")
     def _is_one_of_the_two(self) -> Self:

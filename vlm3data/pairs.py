@@ -74,7 +74,9 @@ class ScenePairs:
         if self.frames[anchor].world_from_cam is None:
             raise self._why_not(self.frames[anchor])
         if self._known is not None:
-            return np.nan_to_num(self._known[anchor]), np.nan_to_num(self._known[:, anchor])
+            shares = self._known[anchor], self._known[:, anchor]
+            forward, backward = (np.nan_to_num(share.astype(np.float64)) for share in shares)
+            return forward, backward
         if anchor not in self._place:
             raise self._why_not(self.frames[anchor])
         forward, backward = np.zeros(len(self.frames)), np.zeros(len(self.frames))
@@ -83,13 +85,14 @@ class ScenePairs:
         return forward, backward
 
     @cached_property
-    def _known(self) -> Float64Array | None:
+    def _known(self) -> Float32Array | None:
         told = self.overlap() if self.overlap is not None else None
         if told is None:
             return None
-        known = np.asarray(told, np.float64)
-        usable = np.array([frame.world_from_cam is not None for frame in self.frames])
-        return np.where(usable[:, None] & usable, known, np.nan)
+        known = np.array(told, np.float32)  # of thousands of frames: half the memory, and still far too exact
+        unusable = [number for number, frame in enumerate(self.frames) if frame.world_from_cam is None]
+        known[unusable] = known[:, unusable] = np.nan
+        return known
 
     @cached_property
     def _coarse(self) -> dict[int, Lowres]:

@@ -35,19 +35,21 @@ class Selection(NamedTuple):
 def select(dataset: Dataset, selection: Selection) -> Int64Array:
     """Return the numbers of the selected samples, ascending; raise UserError for an expression that does not work.
 
-    The limit draws at random, the same samples on every machine, and those of a smaller limit again.
+    The limit draws at random, the same samples on every machine, and those of a smaller limit again; it holds for
+    the dataset, and its tasks share what it leaves.
     """
     conditions = []
-    if selection.task is not None:
-        conditions.append(pl.col("tasks").list.contains(selection.task))
     if selection.split is not None:
         conditions.append(pl.col("split") == selection.split)
     if selection.where is not None:
         conditions.append(_condition(selection.where))
     chosen = _rows_where(dataset, conditions, selection.where) if conditions else np.arange(len(dataset))
     if selection.limit is not None and selection.limit < len(chosen):
-        order = permutation(len(chosen), "limit", dataset.fingerprint, str(selection._replace(limit=None)))
+        order = permutation(len(chosen), "limit", dataset.fingerprint, str(selection._replace(limit=None, task=None)))
         chosen = np.sort(chosen[order[: selection.limit]])
+    if selection.task is not None:
+        asked = _rows_where(dataset, [pl.col("tasks").list.contains(selection.task)], None)
+        chosen = np.intersect1d(chosen, asked, assume_unique=True)
     return chosen
 
 

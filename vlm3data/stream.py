@@ -56,6 +56,9 @@ def open_stream(
     `spec` is a mixture or the path of its YAML. Mistakes in it are raised here, not at the first sample; so is, with
     a `lock` (`Mixture.lock`), that its data are others now. Nothing is decoded: a sample holds JPEG bytes, and its
     JSON is parsed when first asked for.
+
+    A process that is to fork workers should call `Mixture.schedule()` first and hand them the mixture: reading an
+    index takes polars, whose threads do not survive a fork.
     """
     if not 0 <= rank < world_size or start < 0:
         raise UserError(f"need 0 <= rank < world_size and start >= 0, not {rank}, {world_size}, {start}")

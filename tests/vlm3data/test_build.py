@@ -296,3 +296,10 @@ def test_a_root_may_be_relative_and_lie_beside_us(tmp_path, toy_root, monkeypatc
     monkeypatch.chdir(tmp_path / "here")
     assert build(config(Path("../toy")), "../out", workers=1)["samples"] == 12
     assert len(list(read_samples("../out"))) == 12
+
+
+def test_a_task_that_has_nothing_to_ask_is_counted_while_others_have(tmp_path, toy_root):
+    dataset = build(config(toy_root, tasks={"depth": {}, "objects": {}}), str(tmp_path / "out"), workers=1)
+    assert dataset["unasked"] == {"objects: no_objects": dataset["samples"]}
+    assert dataset["samples"] > 0
+    assert (dataset["drops"], dataset["cuts"]) == ({}, {})

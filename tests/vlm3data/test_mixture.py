@@ -310,3 +310,12 @@ def test_a_selection_that_cannot_be_is_one_line(shards, entry, message):
     with pytest.raises(UserError, match=message) as caught:
         Mixture.check({"datasets": {"d": {"shards": str(shards), "weight": 1, **entry}}}, "test").schedule()
     assert "\n" not in str(caught.value)
+
+
+def test_a_limit_holds_for_the_dataset_and_its_tasks_share_what_it_leaves(shards):
+    entry = {"shards": str(shards), "weight": 1, "limit": 8, "tasks": {"depth": 1, "objects": 1}}
+    mixture = Mixture.check({"datasets": {"d": entry}}, "test")
+    drawn = {sample.key for _, sample in islice(open_stream(mixture), 4 * BLOCK)}
+    assert len(drawn) == 8
+    assert mixture.parts[0].size == 8
+    assert mixture.parts[1].size <= 8

@@ -35,6 +35,7 @@ def print_build(dataset: Mapping[str, Any], out: str) -> None:
         ("labels dropped", _counts(labels["dropped"])),
         ("samples dropped", _counts(drops)),
         ("samples cut", _counts(dataset["cuts"])),
+        *([("tasks unasked", _counts(dataset["unasked"]))] if dataset["unasked"] else []),
         ("focal length", f"{dataset['config']['focal_px']:g} px"),
     ]
     for row in rows:

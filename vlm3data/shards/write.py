@@ -28,6 +28,8 @@ class ShardTally:
     """Samples dropped, by reason."""
     cuts: Counter[str] = field(default_factory=Counter)
     """Sound samples that there was nothing to ask about, by reason."""
+    unasked: Counter[str] = field(default_factory=Counter)
+    """Tasks that had nothing to ask of a sample that others asked about, `task: reason`."""
     label_drops: Counter[str] = field(default_factory=Counter)
     """Labels dropped because they are wrong (NaN, outside the image, ...), by reason."""
     label_cuts: Counter[str] = field(default_factory=Counter)
@@ -64,6 +66,7 @@ def write_shard(
         "samples": len(members),
         "drops": dict(sorted(tally.drops.items())),
         "cuts": dict(sorted(tally.cuts.items())),
+        "unasked": dict(sorted(tally.unasked.items())),
         "labels": {
             "kept": tally.labels["kept"],
             "cut": dict(sorted(tally.label_cuts.items())),

@@ -226,7 +226,8 @@ class NuscenesSource:
         if not wanted and len(versions) == 1:
             return versions[0]
         found = ", ".join(versions) or "no directory v1.0-*"
-        what = f"has no {wanted}" if wanted else "which tables to read is not clear: say --tables"
+        ask = "which tables to read is not clear: say --tables" if versions else "is no nuScenes"
+        what = f"has no {wanted}" if wanted else ask
         raise UserError(f"--root {root}: {what}; it holds {found}")
 
 
