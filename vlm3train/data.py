@@ -6,7 +6,7 @@ were samples. So it never sees this one: every process builds a plain DataLoader
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, NamedTuple
@@ -57,7 +57,9 @@ class LocalBatches(IterableDataset[Drawn | UserError]):
             yield error
 
 
-def local_batches(mixture: Mixture, layout: Layout, start: int, worker: int = 0, workers: int = 1) -> Iterator[Drawn]:
+def local_batches(
+    mixture: Mixture, layout: Layout, start: int, worker: int = 0, workers: int = 1
+) -> Generator[Drawn, None, None]:
     """Yield the local batches `worker`, `worker + workers`, ... from position `start`, a global batch's first.
 
     A DataLoader takes from its workers in turn, so the batches arrive in the order they would have

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -30,7 +31,7 @@ def spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def seen(spec: Path, count: int, **where: int) -> list[tuple[int, str, str, int, list[str]]]:
+def seen(spec: Path, count: int, **where: Any) -> list[tuple[int, str, str, int, list[str]]]:
     stream = islice(open_stream(spec, **where), count)
     return [(n, s.dataset, s.key, s.epoch, [q.question for q in s.questions]) for n, s in stream]
 

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoTokenizer
 
+from vlm3data.shards import Dataset
 from vlm3data.types import UserError
 from vlm3train.sft import SftConfig, train
 
@@ -81,8 +82,46 @@ def test_a_run_is_not_resumed_on_another_mixture(undisturbed, model_dir, mixture
     shutil.copytree(undisturbed, tmp_path / "run")
     other = tmp_path / "other.yaml"
     other.write_text(Path(mixture).read_text().replace("seed: 5", "seed: 6"))
-    with pytest.raises(UserError, match="changed since this run began"):
+    with pytest.raises(UserError, match="changed since this run began: the seed is 6, was 5"):
         train(_config(model_dir, str(other), tmp_path / "run", steps=9, resume=True))
+    train(_config(model_dir, str(other), tmp_path / "run", steps=7, resume=True, allow_changed_data=True))
+    train(_config(model_dir, str(other), tmp_path / "run", steps=7, resume=True))
+    (changed,) = json.loads((tmp_path / "run" / "run.json").read_text())["changed_data"]
+    assert (changed["step"], changed["changes"]) == (6, ["the seed is 6, was 5"])
+    assert changed["mixture_before"]["seed"] == 5
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_damaged_samples_are_listed_beside_the_run(model_dir, mixture, shards, tmp_path, workers):
+    shutil.copytree(shards, tmp_path / "shards")
+    dataset = Dataset(str(tmp_path / "shards"))
+    name, key = dataset.key(2)
+    data = bytearray((tmp_path / "shards" / name).read_bytes())
+    data[dataset.where(2).offset + 700] ^= 1
+    (tmp_path / "shards" / name).write_bytes(data)
+    spec = tmp_path / "damaged.yaml"
+    spec.write_text(Path(mixture).read_text().replace(shards, str(tmp_path / "shards")))
+    train(_config(model_dir, str(spec), tmp_path / "run", steps=6, workers=workers))
+    skips = [json.loads(line) for line in (tmp_path / "run" / "skipped.jsonl").read_text().splitlines()]
+    # 24 positions are two epochs of a dozen samples
+    assert [(skip["dataset"], skip["key"], skip["shard"], skip["epoch"]) for skip in skips] == [
+        ("toy", key, name, 0),
+        ("toy", key, name, 1),
+    ]
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert log[-1]["skipped"] == {"toy": 2}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_too_many_damaged_samples_end_the_run_in_one_line(model_dir, mixture, shards, tmp_path, workers):
+    shutil.copytree(shards, tmp_path / "shards")
+    tar = tmp_path / "shards" / "shard-000000.tar"
+    tar.write_bytes(bytes(len(tar.read_bytes())))
+    spec = tmp_path / "damaged.yaml"
+    spec.write_text(Path(mixture).read_text().replace(shards, str(tmp_path / "shards")))
+    with pytest.raises(UserError, match=r"\A.*damaged.yaml: datasets.toy: .* is damaged; .*max_bad is 0.001") as caught:
+        train(_config(model_dir, str(spec), tmp_path / "run", workers=workers))
+    assert "\n" not in str(caught.value)
 
 
 def test_resuming_nothing_says_so(model_dir, mixture, tmp_path):

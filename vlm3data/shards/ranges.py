@@ -86,14 +86,13 @@ def is_transient(error: BaseException) -> bool:
     """Tell whether the same request may succeed a moment later."""
     if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError | NotADirectoryError):
         return False
+    names = {f"{kind.__module__}.{kind.__qualname__}" for kind in type(error).__mro__}
+    if isinstance(error, _ShortRead | ConnectionError | TimeoutError) or names & RETRIED_CLASSES:
+        return True
     statuses = [status for cause in _causes(error) if (status := _status(cause)) is not None]
     if statuses:
         return statuses[0] in RETRIED_STATUS
-    if isinstance(error, _ShortRead | ConnectionError | TimeoutError):
-        return True
-    if isinstance(error, OSError) and error.errno in RETRIED_ERRNO:
-        return True
-    return any(f"{kind.__module__}.{kind.__qualname__}" in RETRIED_CLASSES for kind in type(error).__mro__)
+    return isinstance(error, OSError) and error.errno in RETRIED_ERRNO
 
 
 def _persist(

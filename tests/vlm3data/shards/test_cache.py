@@ -1,0 +1,176 @@
+"""The cache of remote shards: what it gives is right or nothing, and it keeps to its limit."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import time
+from itertools import islice
+from pathlib import Path
+
+import filelock
+import fsspec
+import pytest
+import xxhash
+
+from tests.conftest import jsonl_line, write_jsonl
+from tests.faulty_store import upload
+from vlm3data.build import BuildConfig, build
+from vlm3data.mixture import Mixture
+from vlm3data.shards import Dataset, ShardCache
+from vlm3data.shards.read import CorruptSampleError
+from vlm3data.stream import open_stream
+from vlm3data.types import UserError
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("cached")
+    write_jsonl(root / "d", [jsonl_line(i) for i in range(9)])
+    build(BuildConfig(source="jsonl", root=str(root / "d"), focal_px=150, shard_size=3), str(root / "s"), workers=1)
+    upload(root / "s", "memory://cached")
+    return root / "s"
+
+
+def block(seed: int, size: int = 5000) -> tuple[bytes, int]:
+    data = random.Random(seed).randbytes(size)
+    return data, xxhash.xxh3_64_intdigest(data)
+
+
+def mixture(url: object, directory: Path | None, **changes: object) -> Mixture:
+    spec = {"datasets": {"d": {"shards": str(url), "weight": 1}}, **changes}
+    if directory is not None:
+        spec["cache"] = {"directory": str(directory), "limit_gb": 1}
+    return Mixture.check(spec, "test")
+
+
+def keys(spec: Mixture, many: int = 18) -> list[tuple[str, bytes]]:
+    with open_stream(spec) as stream:
+        return [(sample.key, sample.images[0]) for _, sample in islice(stream, many)]
+
+
+def test_what_was_written_is_read_and_nothing_else(tmp_path):
+    cache = ShardCache(str(tmp_path), 10**9)
+    (one, hash_one), (two, hash_two) = block(1), block(2)
+    assert cache.read("f/s.tar", 0, 5000, hash_one) is None
+    cache.write("f/s.tar", 20_000, two)
+    assert cache.read("f/s.tar", 0, 5000, hash_one) is None  # a hole
+    assert cache.read("f/s.tar", 18_000, 5000, hash_one) is None
+    assert cache.read("f/s.tar", 23_000, 5000, hash_one) is None  # behind the end
+    cache.write("f/s.tar", 0, one)
+    assert cache.read("f/s.tar", 0, 5000, hash_one) == one
+    assert cache.read("f/s.tar", 20_000, 5000, hash_two) == two
+    cache.write("f/s.tar", 20_000, two[:2500] + bytes(2500))  # as a process that died has left it
+    assert cache.read("f/s.tar", 20_000, 5000, hash_two) is None
+
+
+def test_a_second_epoch_comes_from_the_disk(built, tmp_path):
+    cached = mixture("memory://cached", tmp_path)
+    first = keys(cached)
+    assert first == keys(mixture(built, None))
+    memory = fsspec.filesystem("memory")
+    away = {
+        path: memory.cat_file(path) for path in memory.ls("/cached", detail=False) if path.endswith(".tar")
+    }
+    for path in away:
+        memory.rm_file(path)
+    try:
+        assert keys(mixture("memory://cached", tmp_path)) == first
+    finally:
+        for path, data in away.items():
+            memory.pipe_file(path, data)
+
+
+def test_damage_in_the_cache_is_mended_from_the_store(built, tmp_path):
+    expected = keys(mixture("memory://cached", tmp_path))
+    files = [path for path in tmp_path.glob("*/*") if path.is_file()]
+    assert {path.suffix for path in files} == {".tar", ".arrow"}
+    for path in files:
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+    assert keys(mixture("memory://cached", tmp_path)) == expected
+    for path in tmp_path.glob("*/*.tar"):
+        assert path.read_bytes()[:-1024] == (built / path.name).read_bytes()[: len(path.read_bytes()) - 1024]
+
+
+def test_what_is_damaged_in_the_store_is_not_kept(built, tmp_path):
+    upload(built, "memory://bad")
+    memory = fsspec.filesystem("memory")
+    data = bytearray(memory.cat_file("/bad/shard-000000.tar"))
+    data[900] ^= 1
+    memory.pipe_file("/bad/shard-000000.tar", bytes(data))
+    dataset = Dataset("memory://bad", cache=ShardCache(str(tmp_path), 10**9))
+    with pytest.raises(CorruptSampleError, match=r"shard-000000\.tar: sample 0 at byte 0 is damaged"):
+        dataset[0]
+    assert not list(tmp_path.glob("*/*.tar"))
+
+
+def test_what_was_not_used_for_longest_makes_room(tmp_path):
+    cache = ShardCache(str(tmp_path), 1_000_000)
+    data = [block(seed, 100_000) for seed in range(14)]
+    for number, (content, _) in enumerate(data):
+        cache.write(f"f/{number}.tar", 0, content)
+        old = time.time() - 1000 + number
+        if number < 9 and (tmp_path / f"f/{number}.tar").exists():
+            os.utime(tmp_path / f"f/{number}.tar", (old, old))
+        if number == 8:
+            assert cache.read("f/0.tar", 0, 100_000, data[0][1])  # used again, so others go first
+    there = {number for number in range(14) if (tmp_path / f"f/{number}.tar").exists()}
+    assert 0 in there
+    assert 13 in there
+    assert not {1, 2, 3} & there
+    assert sum(path.stat().st_blocks * 512 for path in tmp_path.glob("*/*")) <= 1_000_000 + 100_000 + 4096 * 14
+
+
+def test_one_process_at_a_time_makes_room(tmp_path):
+    cache = ShardCache(str(tmp_path), 1000)
+    cache.write("f/s.tar", 0, block(1)[0][:10])
+    with filelock.FileLock(tmp_path / ".lock"):
+        (tmp_path / "f" / "s.tar").write_bytes(block(1)[0])
+        cache.look_after_limit()
+        assert (tmp_path / "f" / "s.tar").exists()
+    cache.look_after_limit()
+    assert not (tmp_path / "f" / "s.tar").exists()
+
+
+def hammer(directory: str, seed: int) -> int:
+    """Read and write 40 blocks of a cache that holds half of them; return how many came back wrong."""
+    cache, rng, wrong = ShardCache(directory, 1_000_000), random.Random(seed), 0
+    for _ in range(300):
+        number = rng.randrange(40)
+        content, digest = block(number, 50_000)
+        found = cache.read(f"f/{number % 8}.tar", 60_000 * number, 50_000, digest)
+        if found is None:
+            cache.write(f"f/{number % 8}.tar", 60_000 * number, content)
+        wrong += found not in (None, content)
+    return wrong
+
+
+def test_many_processes_share_it(tmp_path):
+    with multiprocessing.get_context("spawn").Pool(3) as pool:
+        assert pool.starmap(hammer, [(str(tmp_path), seed) for seed in range(3)]) == [0, 0, 0]
+    used = sum(path.stat().st_blocks * 512 for path in tmp_path.glob("*/*"))
+    assert 0 < used <= 1_000_000 + 3 * (1_000_000 // 64 + 50_000) + 8 * 4096
+
+
+def test_a_full_disk_is_warned_of_and_costs_speed_only(tmp_path, monkeypatch):
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.warns(UserWarning, match="No space left on device"):
+        assert len(keys(mixture("memory://cached", tmp_path))) == 18
+
+
+def test_a_cache_that_cannot_be_is_a_mistake(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"test: cache\.directory: .*file/below cannot be made"):
+        open_stream(mixture("memory://cached", tmp_path / "file" / "below"))
+
+
+def test_the_directory_may_name_the_environment(tmp_path, monkeypatch, built):
+    monkeypatch.setenv("SCRATCH_DISK", str(tmp_path / "here"))
+    keys(mixture("memory://cached", Path("$SCRATCH_DISK/vlm3")), 2)
+    assert list((tmp_path / "here" / "vlm3").glob("*/*.tar"))
