@@ -24,7 +24,7 @@ def test_points_in_the_image_are_those_that_project_into_it(margin):
     camera_m = points_m.T @ cam_from_lidar[:3, :3].T + cam_from_lidar[:3, 3]
     xy_px = project(CAMERA, camera_m)
     wider_px = np.array(margin) * (CAMERA.fx_px, CAMERA.fy_px)
-    inside = ((xy_px >= -wider_px) & (xy_px < wider_px + (1600, 900))).all(axis=1)
+    inside = ((xy_px >= -wider_px) & (xy_px < wider_px + np.array((1600, 900)))).all(axis=1)
     which, found_px, z_m = project_points(CAMERA, cam_from_lidar, points_m, margin)
     np.testing.assert_array_equal(which, np.flatnonzero(inside))
     np.testing.assert_allclose(found_px, xy_px[inside], rtol=1e-9, atol=1e-6)

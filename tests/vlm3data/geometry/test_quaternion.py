@@ -1,22 +1,35 @@
-"""Quaternions against SciPy's."""
+"""Quaternions and rotation matrices, there and back."""
 
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from scipy.spatial.transform import Rotation
 
-from vlm3data.geometry.quaternion import pose_from_quaternion, rotation_from_quaternion
+from vlm3data.geometry.quaternion import pose_from_quaternion, quaternion_from_rotation, rotation_from_quaternion
 
 
-def test_rotations_are_scipys_of_any_length_and_shape():
-    turns = Rotation.random(60, random_state=1)
-    wxyz = np.roll(turns.as_quat(), 1, axis=1) * np.linspace(0.5, 2, 60)[:, None]
-    np.testing.assert_allclose(rotation_from_quaternion(wxyz), turns.as_matrix(), atol=1e-14)
-    np.testing.assert_allclose(rotation_from_quaternion(wxyz[7]), turns[7].as_matrix(), atol=1e-14)
-    np.testing.assert_array_equal(rotation_from_quaternion(-wxyz), rotation_from_quaternion(wxyz))
+def test_rotations_agree_with_scipy_and_come_back() -> None:
+    for turn in Rotation.random(50, random_state=0):
+        x, y, z, w = turn.as_quat(canonical=True)
+        np.testing.assert_allclose(rotation_from_quaternion([2 * w, 2 * x, 2 * y, 2 * z]), turn.as_matrix(), atol=1e-12)
+        np.testing.assert_allclose(quaternion_from_rotation(turn.as_matrix()), [w, x, y, z], atol=1e-12)
 
 
-def test_a_pose_has_its_translation_in_the_last_column():
-    poses = pose_from_quaternion([[1, 0, 0, 0], [0, 0, 0, 2]], [[1, 2, 3], [4, 5, 6]])
-    np.testing.assert_allclose(poses[0], [[1, 0, 0, 1], [0, 1, 0, 2], [0, 0, 1, 3], [0, 0, 0, 1]])
-    np.testing.assert_allclose(poses[1], [[-1, 0, 0, 4], [0, -1, 0, 5], [0, 0, 1, 6], [0, 0, 0, 1]], atol=1e-15)
+@pytest.mark.parametrize("axis", np.eye(3))
+@pytest.mark.parametrize("angle", [0.0, 1e-9, np.pi - 1e-9, np.pi])
+def test_no_turn_and_half_a_turn_are_exact(axis: np.ndarray, angle: float) -> None:
+    rotation = Rotation.from_rotvec(axis * angle).as_matrix()
+    quaternion = quaternion_from_rotation(rotation)
+    assert quaternion[0] >= 0
+    np.testing.assert_allclose(rotation_from_quaternion(quaternion), rotation, atol=1e-14)
+
+
+def test_many_poses_at_once() -> None:
+    turns = Rotation.random(5, random_state=1)
+    x, y, z, w = turns.as_quat().T
+    places = np.arange(15.0).reshape(5, 3)
+    poses = pose_from_quaternion(np.stack([w, x, y, z], 1), places)
+    np.testing.assert_allclose(poses[:, :3, :3], turns.as_matrix(), atol=1e-12)
+    np.testing.assert_array_equal(poses[:, :3, 3], places)
+    np.testing.assert_array_equal(poses[:, 3], np.tile([0, 0, 0, 1], (5, 1)))
