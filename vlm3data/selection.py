@@ -43,14 +43,16 @@ def select(dataset: Dataset, selection: Selection) -> Int64Array:
         conditions.append(pl.col("split") == selection.split)
     if selection.where is not None:
         conditions.append(_condition(selection.where))
-    chosen = _rows_where(dataset, conditions, selection.where) if conditions else np.arange(len(dataset))
-    if selection.limit is not None and selection.limit < len(chosen):
-        order = permutation(len(chosen), "limit", dataset.fingerprint, str(selection._replace(limit=None, task=None)))
-        chosen = np.sort(chosen[order[: selection.limit]])
+    chosen = _rows_where(dataset, conditions, selection.where) if conditions else None
+    many = len(dataset) if chosen is None else len(chosen)
+    if selection.limit is not None and selection.limit < many:
+        position = ("limit", dataset.fingerprint, str(selection._replace(limit=None, task=None)))
+        order = permutation(many, *position)[: selection.limit]
+        chosen = np.sort(order if chosen is None else chosen[order])
     if selection.task is not None:
         asked = _rows_where(dataset, [pl.col("tasks").list.contains(selection.task)], None)
-        chosen = np.intersect1d(chosen, asked, assume_unique=True)
-    return chosen
+        return asked if chosen is None else np.intersect1d(chosen, asked, assume_unique=True)
+    return np.arange(many) if chosen is None else chosen
 
 
 def _rows_where(dataset: Dataset, conditions: Sequence[pl.Expr], where: str | None) -> Int64Array:
