@@ -206,7 +206,8 @@ class View:
     world_from_cam: Float64Array | None = None
     tracks: Tracks | None = None
     """In the pixels of `image`, those outside it left out; only where a task needs two views."""
-    boxes: tuple[Box3D, ...] = ()
+    boxes: Callable[[], tuple[Box3D, ...]] | None = None
+    """The frame's: read only by a task that asks about them."""
     box_questions: tuple[BoxQuestion, ...] = ()
 
 

@@ -117,7 +117,7 @@ def _unified(
         align=config.align,
         points=points,
         world_from_cam=frame.world_from_cam,
-        boxes=frame.boxes() if frame.boxes is not None else (),
+        boxes=frame.boxes,
         box_questions=frame.box_questions,
     )
 

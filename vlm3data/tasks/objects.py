@@ -68,7 +68,7 @@ class ObjectsTask:
         if not facts.metric:
             raise Drop("not_metric")
         published = [Question(self.name, *published_truth(asked, view)) for asked in view.box_questions]
-        if published and not view.boxes:
+        if published and view.boxes is None:
             return published
         regions = regions_of(view)
         if not regions:

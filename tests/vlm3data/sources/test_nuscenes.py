@@ -199,7 +199,7 @@ def test_the_version_is_found_or_asked_for(tmp_path):
     root = tiny().write(tmp_path)
     assert len(list(NuscenesSource(str(root), Options(), 0).scenes(None))) == 2
     tiny(("scene-0001",)).write(root, "v1.0-trainval")
-    with pytest.raises(UserError, match=r"which tables to read is not clear: say --tables; it holds v1.0-mini, v1.0-train"):
+    with pytest.raises(UserError, match=r"not clear: say --tables; it holds v1.0-mini, v1.0-train"):
         NuscenesSource(str(root), Options(), 0)
     assert len(list(NuscenesSource(str(root), Options(tables="v1.0-trainval"), 0).scenes(None))) == 1
     with pytest.raises(UserError, match=r"has no v1.0-test; it holds v1.0-mini, v1.0-trainval"):
@@ -246,13 +246,22 @@ def damaged_lidar(made: Tiny, data: bytes) -> None:
             {"image_record_missing": 1},
         ),
         (lambda made: made.reading("scene-0061", 0, "LIDAR_TOP").update(ego_pose_token="x"), {"ego_pose_missing": 6}),
-        (lambda made: made.tables["sample_annotation"][0].update(size=[0, 0, 0]), {"bad_annotation": 6}),
     ],
 )
 def test_what_is_damaged_is_dropped_by_name_and_the_rest_is_built(tmp_path, damage, expected):
     made = tiny()
     damage(made)
     assert reasons(made.write(tmp_path / "root"), tmp_path / "out") == expected
+
+
+def test_a_bad_annotation_costs_the_samples_objects_and_not_its_depth(tmp_path):
+    made = tiny()
+    made.tables["sample_annotation"][0].update(size=[0, 0, 0])
+    root = made.write(tmp_path / "root")
+    config = BuildConfig(source="nuscenes", root=str(root), tasks={"depth": {}, "objects": {}}, focal_px=120.0)
+    dataset = build(config, str(tmp_path / "out"), workers=1)
+    assert dataset["drops"] == {}
+    assert dataset["unasked"]["objects: bad_annotation"] == 6
 
 
 def test_a_frame_is_listed_without_reading_its_files_and_the_lidar_once_for_its_cameras(tiny_root, monkeypatch):

@@ -75,7 +75,7 @@ def view(*boxes: Box3D, world_from_cam: np.ndarray | None = None) -> View:
         scale=(1.0, 1.0),
         crop_xy_px=(0, 0),
         world_from_cam=np.eye(4) if world_from_cam is None else world_from_cam,
-        boxes=boxes,
+        boxes=lambda: boxes,
     )
 
 

@@ -72,10 +72,10 @@ def text_box(box_px: tuple[float, float, float, float], view: View) -> TextBox |
 
 def regions_of(view: View) -> list[Region]:
     """Return the objects of a view that can be asked about, in the source's order."""
-    if view.world_from_cam is None:
+    if view.world_from_cam is None or view.boxes is None:
         return []
     cam_from_world = invert_pose(view.world_from_cam)
-    found = [region for box in view.boxes if (region := _region(box, cam_from_world, view)) is not None]
+    found = [region for box in view.boxes() if (region := _region(box, cam_from_world, view)) is not None]
     return [region for region in found if not any(_alike(region, other) for other in found if other is not region)]
 
 
