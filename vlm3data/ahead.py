@@ -6,8 +6,8 @@ import threading
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import islice
+from typing import NamedTuple
 
 from vlm3data.shards import Dataset
 from vlm3data.shards.read import runs
@@ -19,8 +19,7 @@ MOST_REQUESTS = 32
 THREAD = "vlm3-fetch"
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(NamedTuple):
     """What position `n` asks for: sample `place` of what is selected of a part, which is `sample` of its dataset."""
 
     n: int

@@ -126,8 +126,8 @@ class Dataset:
 
     def where(self, i: int) -> Where:
         """Return where sample `i` lies."""
-        place = self._place
-        return Where(int(place["shard"][i]), int(place["offset"][i]), int(place["length"][i]), int(place["xxh3"][i]))
+        shard, offset, length, xxh3 = self._columns
+        return Where(shard[i], offset[i], length[i], xxh3[i])
 
     def key(self, i: int) -> tuple[str, str]:
         """Return shard and key of sample `i` as its manifest has them: its own bytes may be damaged."""
@@ -155,6 +155,11 @@ class Dataset:
     def _place(self) -> dict[str, np.ndarray]:
         table = self._index
         return {name: table[name].chunk(0).to_numpy() for name in table.column_names} if table.num_rows else _EMPTY
+
+    @cached_property
+    def _columns(self) -> list[memoryview]:
+        # A memoryview gives a plain int three times as fast as numpy does.
+        return [memoryview(self._place[name]) for name in Where._fields]
 
     @cached_property
     def _shards(self) -> list[str]:
