@@ -28,6 +28,7 @@ bench: $(READY)  ## the tables of docs/expected_results.md
 	$(BIN)/python -m benchmarks.colmap
 	$(BIN)/python -m benchmarks.sens
 	$(BIN)/python -m benchmarks.stream
+	$(BIN)/python -m benchmarks.mixture
 	$(BIN)/python -m benchmarks.synthetic
 
 clean:

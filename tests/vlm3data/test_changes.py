@@ -34,6 +34,11 @@ def mixture(root: Path, **changes: object) -> Mixture:
     return Mixture.check({"seed": 1, "datasets": entries, **changes}, "mix.yaml")
 
 
+def test_shares_that_change_over_the_run_are_the_same_after_writing_them_down(root):
+    mixed = mixture(root, samples=100, schedule=[{"until": 0.5, "weights": {"a": 2}, "ramp": True}])
+    assert mixed.changes_since(json.loads(json.dumps(mixed.lock()))) == []
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

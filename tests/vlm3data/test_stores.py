@@ -8,6 +8,7 @@ from collections import Counter
 from itertools import cycle, islice
 from pathlib import Path
 
+import fsspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,7 +19,7 @@ from vlm3data.ahead import THREAD
 from vlm3data.build import BuildConfig, build
 from vlm3data.mixture import Mixture
 from vlm3data.shards import Dataset, ranges
-from vlm3data.shards.ranges import StoreError, is_transient
+from vlm3data.shards.ranges import StoreError, is_transient, read_range
 from vlm3data.stream import Stream, open_stream
 from vlm3data.types import UserError
 from vlm3train.data import Layout, LocalBatches, local_batches, make_loader
@@ -136,6 +137,15 @@ def test_what_waiting_does_not_mend_is_not_tried_again(s3, status, message):
     assert len(s3.faults) == 9
 
 
+def test_a_range_is_whole_or_ends_with_its_file(s3):
+    fs, path = fsspec.core.url_to_fs("s3://data/a/shard-000000.tar")
+    size = fs.info(path)["size"]
+    s3.faults.append("short")
+    assert len(read_range(fs, path, 0, 4000)) == 4000
+    assert len(read_range(fs, path, size - 100, size + 100)) == 100
+    assert read_range(fs, path, size + 5, size + 100) == b""
+
+
 def test_a_missing_dataset_is_a_mistake(s3):
     with pytest.raises(UserError, match="no dataset at s3://data/none"):
         Dataset("s3://data/none")
@@ -218,14 +228,14 @@ def check_topology(spec: Mixture, topology: tuple[int, int, int, int], expected:
     for rank in range(world):
         layout = Layout(rank, world, batch)
         parts = [local_batches(spec, layout, start, worker, max(workers, 1)) for worker in range(max(workers, 1))]
-        for number, part in zip(range(workers + 1), cycle(parts)):
+        for number, part in zip(range(2 * workers + 1), cycle(parts)):
             for place, sample in enumerate(next(part).samples):
                 n = start + layout.position(number) + place * world + rank
                 assert n not in together
                 together[n] = (sample.key, sample.epoch, sample.questions)
         for part in parts:
             part.close()
-    many = (workers + 1) * batch * world
+    many = (2 * workers + 1) * batch * world
     with open_stream(expected, start=start) as stream:
         assert together == {n: (s.key, s.epoch, s.questions) for n, s in islice(stream, many)}
 

@@ -84,8 +84,6 @@ def read_file(fs: AbstractFileSystem, path: str) -> bytes:
 
 def is_transient(error: BaseException) -> bool:
     """Tell whether the same request may succeed a moment later."""
-    if isinstance(error, FileNotFoundError | PermissionError | IsADirectoryError | NotADirectoryError):
-        return False
     names = {f"{kind.__module__}.{kind.__qualname__}" for kind in type(error).__mro__}
     if isinstance(error, _ShortRead | ConnectionError | TimeoutError) or names & RETRIED_CLASSES:
         return True

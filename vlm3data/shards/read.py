@@ -159,7 +159,7 @@ class Dataset:
     @cached_property
     def _columns(self) -> list[memoryview]:
         # A memoryview gives a plain int three times as fast as numpy does.
-        return [memoryview(self._place[name]) for name in Where._fields]
+        return [self._place[name].data for name in Where._fields]
 
     @cached_property
     def _shards(self) -> list[str]:
