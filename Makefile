@@ -25,6 +25,10 @@ unit: $(READY)
 bench: $(READY)  ## the tables of docs/expected_results.md
 	$(BIN)/python -m benchmarks.convert
 	$(BIN)/python -m benchmarks.convert_distorted
+	$(BIN)/python -m benchmarks.nuscenes
+	$(BIN)/python -m benchmarks.occlusion
+	$(BIN)/python -m benchmarks.covisibility
+	$(BIN)/python -m benchmarks.calibration
 	$(BIN)/python -m benchmarks.colmap
 	$(BIN)/python -m benchmarks.sens
 	$(BIN)/python -m benchmarks.stream
