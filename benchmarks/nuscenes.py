@@ -73,13 +73,13 @@ def main() -> None:
     ]
     for row in rows:
         row.setdefault("CPU seconds", row["seconds"])
-        row.setdefault("peak MB", float("nan"))
+        row.setdefault("peak MB", "-")
     note = (
         f"tables of {size_gb:.2f} GB (targets: first open 3x, later opens 20x faster than the devkit, half its memory);"
         f" {origin} (target 1.9)"
     )
     columns = ("what", "seconds", "CPU seconds", "peak MB", "times")
-    report("nuscenes", [{column: row.get(column, float("nan")) for column in columns} for row in rows], note)
+    report("nuscenes", [{column: row.get(column, "-") for column in columns} for row in rows], note)
 
 
 def _opening(tables: Path, rounds: int, directory: Path, *, with_devkit: bool) -> list[dict[str, object]]:
