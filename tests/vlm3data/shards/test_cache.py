@@ -70,9 +70,7 @@ def test_a_second_epoch_comes_from_the_disk(built, tmp_path):
     first = keys(cached)
     assert first == keys(mixture(built, None))
     memory = fsspec.filesystem("memory")
-    away = {
-        path: memory.cat_file(path) for path in memory.ls("/cached", detail=False) if path.endswith(".tar")
-    }
+    away = {path: memory.cat_file(path) for path in memory.ls("/cached", detail=False) if path.endswith(".tar")}
     for path in away:
         memory.rm_file(path)
     try:
