@@ -45,8 +45,8 @@ def print_mixture(rows: Sequence[Mapping[str, Any]], spec: str, samples: int | N
         "size": [_shown(row["size"], "{:,}") for row in rows],
         "samples": [_shown(row["samples"], "{:,.0f}") for row in rows],
         "epochs": [_shown(row["epochs"], "{:.2f}") for row in rows],
-        "answer tokens": [_shown(row["answer_chars"], "~{:,.0f}", 1 / CHARS_PER_TOKEN) for row in rows],
-        "GB read": [_shown(row["bytes"], "{:,.1f}", 1e-9) for row in rows],
+        "tokens": [_shown(row["answer_chars"], "~{:,.0f}", 1 / CHARS_PER_TOKEN) for row in rows],
+        "GB": [_shown(row["bytes"], "{:,.1f}", 1e-9) for row in rows],
     }
     known = {name: cells for name, cells in columns.items() if any(cell != "-" for cell in cells)}
     for name in known:
