@@ -178,6 +178,15 @@ class Frame:
     """The objects in view."""
     box_questions: tuple[BoxQuestion, ...] = ()
 
+    @classmethod
+    def unusable(cls, key: str, scene: str, drop: Drop) -> Frame:
+        """Return the frame that stands for one that cannot be used: `drop` is raised where its image is asked for."""
+
+        def refuse() -> bytes:
+            raise drop
+
+        return cls(key=key, scene=scene, image=refuse)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:

@@ -73,4 +73,10 @@ def resized(camera: Camera, size_px: tuple[int, int]) -> Camera | None:
     sx, sy = size_px[0] / camera.width_px, size_px[1] / camera.height_px
     if camera.distortion is not None or abs(sx / sy - 1) > _ASPECT_TOLERANCE:
         return None
+    return with_size(camera, size_px)
+
+
+def with_size(camera: Camera, size_px: tuple[int, int]) -> Camera:
+    """Return the pinhole camera of the same view in another number of pixels (width, height), whatever its shape."""
+    sx, sy = size_px[0] / camera.width_px, size_px[1] / camera.height_px
     return Camera(camera.fx_px * sx, camera.fy_px * sy, camera.cx_px * sx, camera.cy_px * sy, *size_px)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from vlm3data.geometry.camera import project, rays
+from vlm3data.geometry.camera import project, rays, with_size
 from vlm3data.geometry.pose import invert_pose
 from vlm3data.types import Camera, Float32Array, Float64Array, Int64Array
 
@@ -84,8 +84,7 @@ def _reduced(camera: Camera, long_side_px: int) -> Camera:
     """Return the pinhole camera of the same view, no larger than `long_side_px`."""
     scale = min(1.0, long_side_px / max(camera.width_px, camera.height_px))
     width_px, height_px = max(1, round(camera.width_px * scale)), max(1, round(camera.height_px * scale))
-    sx, sy = width_px / camera.width_px, height_px / camera.height_px
-    return Camera(camera.fx_px * sx, camera.fy_px * sy, camera.cx_px * sx, camera.cy_px * sy, width_px, height_px)
+    return with_size(camera, (width_px, height_px))
 
 
 def _gentler_slope(values: Float64Array) -> Float64Array:

@@ -19,6 +19,7 @@ from pydantic import Field
 
 from vlm3data.config import Config
 from vlm3data.formats.exr import encode_exr
+from vlm3data.geometry.camera import with_size
 from vlm3data.randomness import rng_for
 from vlm3data.storage import open_store
 from vlm3data.synth.indoors import hall, room
@@ -158,8 +159,7 @@ def _in_units(world_from_cam: Float64Array, scale: float) -> Float64Array:
 def _scaled(camera: Camera, share: float) -> Camera:
     """Return the camera of the same view in fewer pixels, whole ones: the sides shrink almost alike."""
     width, height = (max(1, round(side * share)) for side in (camera.width_px, camera.height_px))
-    sx, sy = width / camera.width_px, height / camera.height_px
-    return Camera(camera.fx_px * sx, camera.fy_px * sy, camera.cx_px * sx, camera.cy_px * sy, width, height)
+    return with_size(camera, (width, height))
 
 
 def _png(image: UInt8Array) -> bytes:

@@ -131,7 +131,7 @@ class ColmapSource:
             if isinstance(camera, Drop):
                 raise camera
         except Drop as drop:
-            return _unusable(
+            return Frame.unusable(
                 key, workspace.name, Drop(drop.reason, f"{model.images.where}: {image.name}: {drop.detail}")
             )
         seen = partial(self._seen, model, number, camera, pose)
@@ -239,10 +239,3 @@ class ColmapSource:
 def _tracks(seen: Callable[[], Seen]) -> Tracks:
     found = seen()
     return Tracks(found.point, found.xy_px)
-
-
-def _unusable(key: str, scene: str, drop: Drop) -> Frame:
-    def refuse() -> bytes:
-        raise drop
-
-    return Frame(key=key, scene=scene, image=refuse)

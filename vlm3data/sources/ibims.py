@@ -71,9 +71,8 @@ class IbimsSource:
         try:
             camera = camera_of(self._read("calib", f"{name}.txt").decode("utf-8", "replace").replace(",", " ").split())
         except Drop as drop:
-            image = partial(_refuse, drop)
-        else:
-            image = partial(self._read, "rgb", f"{name}.png", "image")
+            return Frame.unusable(name, "ibims1", drop)
+        image = partial(self._read, "rgb", f"{name}.png", "image")
         return Frame(key=name, scene="ibims1", image=image, camera=camera, depth_m=partial(self._raw_depth, name))
 
     def _raw_depth(self, name: str) -> Float32Array:
@@ -94,7 +93,7 @@ class IbimsSource:
             camera = camera_of(_numbers(data["calib"]))
             image = _image(data["rgb"])
         except Drop as drop:
-            return Frame(key=name, scene="ibims1", image=partial(_refuse, drop))
+            return Frame.unusable(name, "ibims1", drop)
         return Frame(key=name, scene="ibims1", image=lambda: image, camera=camera, depth_m=lambda: _mat_depth(data))
 
     def _form(self) -> tuple[str, bool]:
@@ -161,7 +160,3 @@ def _mat_depth(data: Mapping[str, npt.NDArray[np.number]]) -> Float32Array:
     if any(array.shape != SIZE_PX[::-1] for array in (depth_m, *masks)):
         raise Drop("depth_size_mismatch", f"{depth_m.shape}, masks {[mask.shape for mask in masks]}")
     return known(depth_m.astype(np.float64), *masks)
-
-
-def _refuse(drop: Drop) -> bytes:
-    raise drop

@@ -101,14 +101,14 @@ class JsonlSource:
             record = JsonlRecord.model_validate_json(line, strict=True)
             camera = self._camera(record.intrinsics) if record.intrinsics is not None else None
         except ValidationError as error:
-            return _unusable(key, Drop("bad_record", explain(error, JsonlRecord, key)))
+            return Frame.unusable(key, key, Drop("bad_record", explain(error, JsonlRecord, key)))
         except (ValueError, OverflowError) as error:
-            return _unusable(key, Drop("bad_intrinsics", f"{key}: {error}"))
+            return Frame.unusable(key, key, Drop("bad_intrinsics", f"{key}: {error}"))
         if len(record.pixel_coords) != len(record.depth):
-            return _unusable(key, Drop("bad_record", f"{key}: pixel_coords and depth differ in length"))
+            return Frame.unusable(key, key, Drop("bad_record", f"{key}: pixel_coords and depth differ in length"))
         if (record.depth_type or self._recorded[file]) and _kind_of(record.depth_type) != self.facts.depth_kind:
-            return _unusable(
-                key, Drop("depth_kind_differs", f"{key}: {record.depth_type}, not {self.facts.depth_kind}")
+            return Frame.unusable(
+                key, key, Drop("depth_kind_differs", f"{key}: {record.depth_type}, not {self.facts.depth_kind}")
             )
         pixels = np.floor(np.asarray(record.pixel_coords, np.float64).reshape(-1, 2))
         depth_m = np.array([math.nan if value is None else value for value in record.depth], np.float64)
@@ -207,10 +207,3 @@ def _split_of(file: str) -> str:
     """Return the split in a file's name: `ibims1_val.jsonl` -> val; a name without one is `all`."""
     last = posixpath.basename(file).removesuffix(".jsonl").rpartition("_")[2]
     return last if last in SPLITS else "all"
-
-
-def _unusable(key: str, drop: Drop) -> Frame:
-    def refuse() -> bytes:
-        raise drop
-
-    return Frame(key=key, scene=key, image=refuse)

@@ -92,9 +92,9 @@ class MegadepthSource:
         for number, (photo, sizes) in enumerate(zip(self._info(file).photos, self._sizes(file), strict=True)):
             key = f"{scene.scene}-{number:05d}"
             if isinstance(photo, Drop):
-                yield Frame(key=key, scene=scene.scene, image=partial(_refuse, photo))
+                yield Frame.unusable(key, scene.scene, photo)
             elif isinstance(sizes, Drop):
-                yield Frame(key=key, scene=scene.scene, image=partial(_refuse, sizes))
+                yield Frame.unusable(key, scene.scene, sizes)
             else:
                 yield self._frame(key, scene.scene, photo, sizes)
 
@@ -106,7 +106,7 @@ class MegadepthSource:
         try:
             camera = Camera(*photo.focal_px, *photo.centre_px, *sizes.image)
         except ValueError as error:
-            return Frame(key=key, scene=scene, image=partial(_refuse, Drop("bad_intrinsics", str(error))))
+            return Frame.unusable(key, scene, Drop("bad_intrinsics", str(error)))
         differs = sizes.depth not in (None, sizes.image)
         return Frame(
             key=key,
@@ -205,7 +205,3 @@ def _image_size(file: BinaryIO) -> tuple[int, int]:
             return image.size
     except (SyntaxError, Image.DecompressionBombError) as error:
         raise ValueError(str(error)) from error
-
-
-def _refuse(drop: Drop) -> bytes:
-    raise drop

@@ -116,7 +116,7 @@ class NuscenesSource:
         try:
             drop_where_wrong(self._tables.problem, row)
         except Drop as drop:
-            return Frame(key=key, scene=scene, image=partial(_refuse, drop))
+            return Frame.unusable(key, scene, drop)
         camera = self._camera(row)
         return Frame(
             key=key,
@@ -229,7 +229,3 @@ class NuscenesSource:
         ask = "which tables to read is not clear: say --tables" if versions else "is no nuScenes"
         what = f"has no {wanted}" if wanted else ask
         raise UserError(f"--root {root}: {what}; it holds {found}")
-
-
-def _refuse(drop: Drop) -> bytes:
-    raise drop

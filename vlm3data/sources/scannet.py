@@ -88,7 +88,7 @@ class ScannetSource:
     def _frame(self, scan: Scan, number: int, pose: Float64Array | Drop) -> Frame:
         key = f"{scan.name}-{number:06d}"
         if isinstance(pose, Drop):
-            return _unusable(key, scan.name, pose)
+            return Frame.unusable(key, scan.name, pose)
         return Frame(
             key=key,
             scene=scan.name,
@@ -129,10 +129,3 @@ def _stamp(entries: list[dict[str, Any]], numbers: list[int]) -> str:
     """Return a digest of the names and sizes of a scan's files and of the numbers of its frames."""
     files = sorted((posixpath.basename(str(entry["name"])), entry.get("size")) for entry in entries)
     return xxhash.xxh3_64_hexdigest(orjson.dumps([files, numbers]))
-
-
-def _unusable(key: str, scene: str, drop: Drop) -> Frame:
-    def refuse() -> bytes:
-        raise drop
-
-    return Frame(key=key, scene=scene, image=refuse)

@@ -86,9 +86,9 @@ class SpatialRgptSource:
             question = box_question(record)
             camera = self._camera(record.image_info)
         except ValidationError as error:
-            return _unusable(key, Drop("bad_record", explain(error, BenchRecord, key)))
+            return Frame.unusable(key, key, Drop("bad_record", explain(error, BenchRecord, key)))
         except (ValueError, OverflowError) as error:
-            return _unusable(key, Drop("bad_record", f"{key}: {error}"))
+            return Frame.unusable(key, key, Drop("bad_record", f"{key}: {error}"))
         path = record.image_info.file_path
         return Frame(
             key=f"{key}-{record.id}",
@@ -146,10 +146,3 @@ def _path_of(entry: Any, where: str) -> str:
 
 def _numbers(entry: Intrinsics) -> tuple[float, float, float, float]:
     return entry.fx, entry.fy, entry.cx, entry.cy
-
-
-def _unusable(key: str, drop: Drop) -> Frame:
-    def refuse() -> bytes:
-        raise drop
-
-    return Frame(key=key, scene=key, image=refuse)

@@ -109,7 +109,7 @@ class WaiSource:
             try:
                 yield self._frame(directory, scene.scene, key, meta, read_frame(values, key))
             except Drop as drop:
-                yield Frame(key=key, scene=scene.scene, image=partial(_refuse, drop))
+                yield Frame.unusable(key, scene.scene, drop)
 
     def overlap(self, scene: SceneRef) -> Float32Array | None:
         """Return MapAnything's covisibility: the mean of both ways, as a share of what the row's frame itself knows.
@@ -242,7 +242,3 @@ def _nearest(values: np.ndarray, like: Float32Array) -> np.ndarray:
     return (
         values if values.shape == like.shape else cv2.resize(values, (width, height), interpolation=cv2.INTER_NEAREST)
     )
-
-
-def _refuse(drop: Drop) -> bytes:
-    raise drop

@@ -67,12 +67,6 @@ def camera_of(pinhole: Pinhole, size_px: tuple[int, int], first_pixel_centre: fl
     return camera
 
 
-def scaled(camera: Camera, size_px: tuple[int, int]) -> Camera:
-    """Return the camera of the same view in another number of pixels."""
-    sx, sy = size_px[0] / camera.width_px, size_px[1] / camera.height_px
-    return Camera(camera.fx_px * sx, camera.fy_px * sy, camera.cx_px * sx, camera.cy_px * sy, *size_px)
-
-
 def value_at(data: bytes, key: str, where: str) -> Any:
     """Return the value under a top-level `key` of a JSON file, or all of it without one; raises Drop: bad_json."""
     try:

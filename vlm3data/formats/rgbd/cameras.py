@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 
 from fsspec import AbstractFileSystem
 
-from vlm3data.formats.rgbd.calibration import Pinhole, camera_of, given, parse, scaled
+from vlm3data.formats.rgbd.calibration import Pinhole, camera_of, given, parse
 from vlm3data.formats.rgbd.patterns import Intrinsics, Patterns, listed
 from vlm3data.formats.rgbd.poses import nearest
+from vlm3data.geometry.camera import with_size
 from vlm3data.storage import read_below
 from vlm3data.types import Camera, Drop, UserError
 
@@ -74,7 +75,7 @@ def depth_camera_of(
             f"{directory}: depth maps of {size_px[0]}x{size_px[1]} pixels cannot show all of an image of "
             f"{camera.width_px}x{camera.height_px}; give depth.intrinsics of their own size"
         )
-    return scaled(camera, size_px)
+    return with_size(camera, size_px)
 
 
 def common_size_px(
