@@ -10,6 +10,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from botocore.exceptions import EndpointConnectionError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -155,6 +156,7 @@ def test_a_missing_dataset_is_a_mistake(s3):
     ("error", "again"),
     [
         (ConnectionResetError(), True), (TimeoutError(), True), (OSError(5, "io"), True), (OSError(28, "full"), False),
+        (EndpointConnectionError(endpoint_url="http://s3"), True),
         (FileNotFoundError(), False), (PermissionError(), False), (ValueError(), False), (KeyError(), False),
     ],
 )  # fmt: skip

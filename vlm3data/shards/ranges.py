@@ -32,8 +32,9 @@ RETRIED_ERRNO = frozenset(
 RETRIED_CLASSES = frozenset(
     {
         "aiohttp.client_exceptions.ClientConnectionError", "aiohttp.client_exceptions.ClientPayloadError",
-        "botocore.exceptions.HTTPClientError", "botocore.exceptions.IncompleteReadError",
-        "botocore.exceptions.ResponseStreamingError", "fsspec.exceptions.FSTimeoutError",
+        "botocore.exceptions.ConnectionError", "botocore.exceptions.HTTPClientError",
+        "botocore.exceptions.IncompleteReadError", "botocore.exceptions.ResponseStreamingError",
+        "fsspec.exceptions.FSTimeoutError",
     }
 )  # fmt: skip
 """By name, because none of these packages has to be installed. Their subclasses are meant, too."""
