@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vlm3data.mixture import Mixture
+from vlm3data.report.palette import dataset_colours
 from vlm3data.simulate import Simulation
 from vlm3data.types import Float64Array, UserError
 
@@ -143,7 +144,7 @@ def plot_shares(simulation: Simulation, spec: str, path: str) -> None:
     shares = _shares(simulation)
     figure, axes = plt.subplots(figsize=(9, 5), layout="constrained")
     middles = (simulation.positions[1:] + simulation.positions[:-1]) / 2
-    colours = plt.get_cmap("tab20")(np.arange(len(simulation.names)) % 20)
+    colours = list(dataset_colours(simulation.names).values())
     axes.stackplot(middles, shares.T, labels=simulation.names, colors=colours, linewidth=0)
     axes.set(xlabel="position in the stream", ylabel="share of the samples drawn", ylim=(0, 1), title=spec)
     axes.margins(x=0)
