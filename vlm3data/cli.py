@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import App, Parameter
 
 from vlm3data import __version__
+from vlm3data.cli_export import export
 from vlm3data.cli_mix import mix
 from vlm3data.command import UsageError, print_json, progress_bar, run_app
 from vlm3data.errors import UserError
@@ -18,6 +19,7 @@ app = App(
     help="Turn 3D datasets into focal-unified shards of images with text questions, and mix them.",
 )
 app.command(mix)
+app.command(export)
 
 Json = Annotated[bool, Parameter(negative=())]
 
@@ -100,45 +102,31 @@ def build(
     json
         Print the finished dataset.json instead of a summary.
     """
-    from vlm3data.build import BuildConfig
     from vlm3data.build import build as build_dataset
 
-    names = _known_names("task", tasks.split(","))
-    _known_names("engine", [engine])
-    _known_names("source", [source])
-    if calibrator is not None:
-        _known_names("calibrator", [calibrator])
-    source_options, task_options, calibrator_options = _assign_options(source, names, calibrator, options)
-    if published and "published" in _options_of("source", source):
-        source_options["published"] = True
     if not out or (workers is not None and workers < 1):
         raise UsageError("--out must name a directory, and --workers be at least 1")
-    try:
-        config = BuildConfig.check(
-            {
-                "source": source,
-                "root": root,
-                "split": split,
-                "options": source_options,
-                "tasks": task_options,
-                "calibrator": calibrator,
-                "calibrator_options": calibrator_options,
-                "focal_px": focal,
-                "focal_mode": focal_mode,
-                "align": align,
-                "label_depth": label_depth,
-                "published": published,
-                "pairs": pairs,
-                "limit": limit,
-                "shard_size": shard_size,
-                "seed": seed,
-                "jpeg_quality": jpeg_quality,
-                "max_drop_rate": max_drop_rate,
-            },
-            where="vlm3data build",
-        )
-    except UserError as error:
-        raise UsageError(str(error)) from error
+    _known_names("engine", [engine])
+    config = build_config(
+        "vlm3data build",
+        source,
+        tasks,
+        calibrator,
+        options,
+        root=root,
+        split=split,
+        focal_px=focal,
+        focal_mode=focal_mode,
+        align=align,
+        label_depth=label_depth,
+        published=published,
+        pairs=pairs,
+        limit=limit,
+        shard_size=shard_size,
+        seed=seed,
+        jpeg_quality=jpeg_quality,
+        max_drop_rate=max_drop_rate,
+    )
     with progress_bar("building") as progress:
         dataset = build_dataset(config, out, engine=engine, workers=workers, ray_address=ray_address, progress=progress)
     if json:
@@ -240,6 +228,32 @@ def sources(*, json: Json = False) -> None:
 def main() -> None:
     """Run the command line of this process."""
     sys.exit(run_app(app))
+
+
+def build_config(
+    command: str, source: str, tasks: str, calibrator: str | None, options: dict[str, str], **settings: Any
+) -> Any:
+    """Return the BuildConfig of a command line: its `settings`, and `options`, the flags that belong to a plugin."""
+    from vlm3data.build import BuildConfig
+
+    names = _known_names("task", tasks.split(","))
+    _known_names("source", [source])
+    if calibrator is not None:
+        _known_names("calibrator", [calibrator])
+    source_options, task_options, calibrator_options = _assign_options(source, names, calibrator, options)
+    if settings.get("published") and "published" in _options_of("source", source):
+        source_options["published"] = True
+    plugins = {
+        "source": source,
+        "options": source_options,
+        "tasks": task_options,
+        "calibrator": calibrator,
+        "calibrator_options": calibrator_options,
+    }
+    try:
+        return BuildConfig.check(plugins | settings, where=command)
+    except UserError as error:
+        raise UsageError(str(error)) from error
 
 
 def _names(kind: str) -> list[str]:
