@@ -1,0 +1,10 @@
+"""A Qwen3-VL's forward pass for training: the stock modules, without what makes the GPU wait.
+
+The stock forward asks the GPU for lengths and masks a dozen times per pass and computes logits where no loss is. Here
+everything that follows from the batch's shape is worked out beforehand, on the CPU, in the loader's workers.
+"""
+
+from vlm3train.fast.forward import hidden_states, install, is_fast
+from vlm3train.fast.places import Places, places_of
+
+__all__ = ["Places", "hidden_states", "install", "is_fast", "places_of"]
