@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
     from vlm3data.mixture import Mixture
-    from vlm3train.models import Processor
+    from vlm3train.families.contract import Processor
     from vlm3train.sft import SftConfig
 
 LOG_FILE = "log.jsonl"
@@ -108,6 +108,9 @@ class StreamTrainer(SFTTrainer):
     def get_train_dataloader(self) -> Any:
         """Return this process's own batches, not passed through accelerate."""
         return make_loader(self._batches, self._collate, self.args.dataloader_num_workers, self._log.note_skips)
+
+    def _prepare_inputs(self, inputs: Any) -> dict[str, Any]:
+        return self._processor.on_device(super()._prepare_inputs(inputs))
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Refuse a loss that is not a number before it reaches the weights' next update."""

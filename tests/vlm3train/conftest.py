@@ -13,7 +13,8 @@ from PIL import Image
 
 from vlm3data.build import BuildConfig, build
 from vlm3data.types import Sample
-from vlm3train.models import Processor, load_processor
+from vlm3train.families.contract import Processor
+from vlm3train.models import load_processor
 from vlm3train.quiet import quieten
 from vlm3train.tiny import Size, example_texts, write_tiny_model
 

@@ -35,7 +35,7 @@ def test_every_image_has_one_token_per_merged_patch_and_padding_is_masked(proces
     samples = [make_sample("a", ["1 m"]), make_sample("b", ["1 m", "2 m"], size=(96, 32), num_images=2)]
     batch = TrainCollator(processor)(samples)
     assert batch["image_grid_thw"].tolist() == [[1, 4, 4], [1, 2, 6], [1, 2, 6]]
-    assert batch["pixel_values"].shape == (16 + 12 + 12, 3 * 2 * 16 * 16)
+    assert processor.on_device(batch)["pixel_values"].shape == (16 + 12 + 12, 3 * 2 * 16 * 16)
     assert batch["mm_token_type_ids"].sum(1).tolist() == [4, 3 + 3]
     lengths = batch["attention_mask"].sum(1).tolist()
     assert lengths[0] < lengths[1] == batch["input_ids"].shape[1]
@@ -44,7 +44,8 @@ def test_every_image_has_one_token_per_merged_patch_and_padding_is_masked(proces
 
 def test_patches_are_the_pixels_themselves(processor, make_sample):
     batch = TrainCollator(processor)([make_sample("a", ["1 m"])])
-    np.testing.assert_allclose(batch["pixel_values"].numpy(), (60 / 255 - 0.5) / 0.5, atol=1e-2)
+    values = processor.on_device(batch)["pixel_values"]
+    np.testing.assert_allclose(values.numpy(), (60 / 255 - 0.5) / 0.5, atol=1e-2)
 
 
 def test_an_image_that_the_processor_would_resize_is_refused_by_name(processor, make_sample):
@@ -83,8 +84,8 @@ def test_padding_changes_no_answer(processor, make_sample, model_dir: Path):
     asked = [(sample, question) for sample in samples for question in sample.questions]
     collate = AskCollator(processor)
     with torch.no_grad():
-        together = model(**collate(asked)).logits[:, -1]
-        alone = torch.cat([model(**collate([pair])).logits[:, -1] for pair in asked])
+        together = model(**processor.on_device(collate(asked))).logits[:, -1]
+        alone = torch.cat([model(**processor.on_device(collate([pair]))).logits[:, -1] for pair in asked])
     torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
 
 
@@ -98,7 +99,8 @@ def test_two_images_of_different_sizes_stand_in_one_turn_in_their_order(processo
     sample = _two_images(make_sample, "pair", [(64, 64), (96, 32)], (0, 1))
     for batch in (TrainCollator(processor)([sample]), AskCollator(processor)([(sample, sample.questions[0])])):
         assert batch["image_grid_thw"].tolist() == [[1, 4, 4], [1, 2, 6]]
-        first, second = batch["pixel_values"][:16], batch["pixel_values"][16:]
+        values = processor.on_device(batch)["pixel_values"]
+        first, second = values[:16], values[16:]
         np.testing.assert_allclose(first.numpy(), (60 / 255 - 0.5) / 0.5, atol=1e-2)
         np.testing.assert_allclose(second.numpy(), (100 / 255 - 0.5) / 0.5, atol=1e-2)
         # Four merged patches, then three, each between its own <|vision_start|> and <|vision_end|>.
@@ -117,8 +119,8 @@ def test_the_order_of_two_images_and_each_of_them_reaches_the_model(processor, m
     asked = [(sample, sample.questions[0]) for sample in [*pairs, one]]
     collate = AskCollator(processor)
     with torch.no_grad():
-        together = model(**collate(asked)).logits[:, -1]
-        alone = torch.cat([model(**collate([pair])).logits[:, -1] for pair in asked])
+        together = model(**processor.on_device(collate(asked))).logits[:, -1]
+        alone = torch.cat([model(**processor.on_device(collate([pair]))).logits[:, -1] for pair in asked])
     torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
     for i, j in ((0, 1), (0, 2), (1, 2)):
         assert not torch.allclose(together[i], together[j], atol=1e-5)
