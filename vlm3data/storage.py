@@ -1,16 +1,29 @@
-"""Reading and writing whole files at any fsspec URL; a path without a scheme is a local one."""
+"""Reading and writing whole files at any fsspec URL; a path without a scheme is a local one.
+
+What a network does for a moment is waited out (`vlm3data.retries`). A file that is written appears whole or not at all.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import os
 import posixpath
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import BinaryIO, cast
+from uuid import uuid4
 
 import fsspec
 from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
+from vlm3data.retries import StoreError, persist
 from vlm3data.types import Drop, UserError
+
+TEMPORARY = ".tmp"
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def open_store(url: str) -> tuple[AbstractFileSystem, str]:
@@ -32,8 +45,15 @@ def list_files(fs: AbstractFileSystem, directory: str, suffix: str) -> list[str]
 
     Not a glob: directories may have brackets in their names.
     """
-    try:
+
+    def attempt() -> list[str]:
+        fs.invalidate_cache(directory)  # others write there, too
         return sorted(str(path) for path in fs.ls(directory, detail=False) if str(path).endswith(suffix))
+
+    try:
+        if is_local(fs):
+            return attempt()
+        return persist(attempt, fs.unstrip_protocol(directory), doing=("listed", "listing"))
     except (FileNotFoundError, NotADirectoryError):
         return []
 
@@ -44,10 +64,14 @@ def is_local(fs: AbstractFileSystem) -> bool:
 
 
 def read_whole(fs: AbstractFileSystem, path: str, first: int | None = None) -> bytes:
-    """Return the bytes of a file, or its `first` ones; FileNotFoundError where there is none."""
+    """Return the bytes of a file, or its `first` ones.
+
+    Raises FileNotFoundError where there is none, StoreError where a remote store does not give it.
+    """
     if not is_local(fs):
         # By name: s3fs has another argument in their place.
-        return cast("bytes", fs.cat_file(path) if first is None else fs.cat_file(path, start=0, end=first))
+        where = {} if first is None else {"start": 0, "end": first}
+        return persist(lambda: cast("bytes", fs.cat_file(path, **where)), fs.unstrip_protocol(path))
     if first is None:  # fsspec's own way to a local file costs as much as reading it
         return Path(path).read_bytes()
     with Path(path).open("rb") as file:
@@ -80,10 +104,51 @@ def read_below(fs: AbstractFileSystem, root: str, name: str, what: str, first: i
 
 def write_whole(fs: AbstractFileSystem, path: str, data: bytes) -> None:
     """Write a small file so that it is there whole or not at all, also if we are killed meanwhile."""
-    if not is_local(fs):
-        fs.pipe_file(path, data)  # one put: an object store shows it only when it is complete
-        return
-    temporary = f"{path}.tmp"
-    with cast("Any", fs.open(temporary, "wb")) as file:
-        file.write(data)
-    fs.mv(temporary, path)
+    if is_local(fs):
+        with open_whole(fs, path) as file:
+            file.write(data)
+    else:  # one put: an object store shows it only when it is complete
+        _send(fs, path, lambda: fs.pipe_file(path, data))
+
+
+@contextlib.contextmanager
+def open_whole(fs: AbstractFileSystem, path: str) -> Iterator[BinaryIO]:
+    """Open a large file to be written: it is there, whole, when the block is left without an exception.
+
+    A local file is written beside its place, under a name that nobody else uses; what goes to a remote store is
+    collected on this machine first, so that sending it can be tried again. Raises StoreError where there is no room.
+    """
+    try:
+        if is_local(fs):
+            with _beside(Path(path)) as file:
+                yield file
+        else:
+            with cast("BinaryIO", tempfile.TemporaryFile()) as file:
+                yield file
+                file.flush()
+                # It has no name, so that nothing is left of it however we end.
+                _send(fs, path, lambda: fs.put_file(f"/dev/fd/{file.fileno()}", path))
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        where = path if is_local(fs) else f"{fs.unstrip_protocol(path)}, collected in {tempfile.gettempdir()}"
+        raise StoreError(f"{where}: cannot be written: {os.strerror(cast('int', error.errno))}") from error
+
+
+@contextlib.contextmanager
+def _beside(path: Path) -> Iterator[BinaryIO]:
+    temporary = path.with_name(f"{path.name}.{uuid4().hex[:8]}{TEMPORARY}")
+    try:
+        with temporary.open("wb") as file:
+            yield cast("BinaryIO", file)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _send(fs: AbstractFileSystem, path: str, attempt: Callable[[], object]) -> None:
+    url = fs.unstrip_protocol(path)
+    try:
+        persist(attempt, url, doing=("written", "writing"))
+    except FileNotFoundError as error:
+        raise StoreError(f"{url}: there is no such bucket or directory") from error

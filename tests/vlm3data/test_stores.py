@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 
 from tests.conftest import jsonl_line, write_jsonl
 from tests.faulty_store import Proxy, s3_server, upload
+from vlm3data import retries
 from vlm3data.ahead import THREAD
 from vlm3data.build import BuildConfig, build
 from vlm3data.mixture import Mixture
-from vlm3data.shards import Dataset, ranges
+from vlm3data.shards import Dataset
 from vlm3data.shards.ranges import StoreError, is_transient, read_range
 from vlm3data.stream import Stream, open_stream
 from vlm3data.types import UserError
@@ -48,7 +49,7 @@ def server(built):
 
 @pytest.fixture
 def s3(server, monkeypatch) -> Proxy:
-    monkeypatch.setattr(ranges, "FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(retries, "FIRST_WAIT_S", 0.01)
     server.faults.clear()
     server.seen.clear()
     return server
@@ -126,7 +127,7 @@ def test_a_store_that_never_answers_is_given_up_in_one_line(s3):
     ) as caught:
         rows(open_stream(mixture("s3://data", read_ahead=1)), 1)
     assert "\n" not in str(caught.value)
-    assert len(s3.faults) == 1000 - ranges.ATTEMPTS
+    assert len(s3.faults) == 1000 - retries.ATTEMPTS
     assert not fetching()
 
 
@@ -175,8 +176,8 @@ def test_an_iterator_that_is_closed_or_forgotten_leaves_no_thread(s3):
 
 
 def test_closing_does_not_wait_for_what_would_be_tried_again(s3, monkeypatch):
-    monkeypatch.setattr(ranges, "FIRST_WAIT_S", 500.0)
-    monkeypatch.setattr(ranges, "LONGEST_WAIT_S", 500.0)
+    monkeypatch.setattr(retries, "FIRST_WAIT_S", 500.0)
+    monkeypatch.setattr(retries, "LONGEST_WAIT_S", 500.0)
     stream = open_stream(mixture("s3://data", read_ahead=8))
     rows(stream, 4)
     s3.faults.extend(["500"] * 100)
