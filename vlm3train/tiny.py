@@ -71,6 +71,18 @@ SIZES = {
         vision_intermediate=288,
         deepstack=(0,),
     ),
+    "mini": Size(
+        hidden=384,
+        layers=6,
+        heads=6,
+        kv_heads=6,
+        intermediate=1024,
+        vision_hidden=384,
+        vision_depth=8,
+        vision_heads=6,
+        vision_intermediate=1536,
+        deepstack=(3,),
+    ),
     "small": Size(
         hidden=512,
         layers=8,

@@ -4,9 +4,9 @@ Nothing is downloaded. Bricks, slabs, doors and cars have one size everywhere, s
 from an image. Camera height, pitch, roll, focal length and the size of the place vary so much that depth can
 hardly be guessed from where in the image a pixel is.
 
-The domain `plaza`, which must be asked for, is the exception: a bare square seen from eye height, where depth
-follows largely from the image row. A small model learns it in minutes, and the location prior is strong there:
-do not take a score on it for more than a demonstration.
+Two domains must be asked for. `court` is easier: every surface in it has one material, of one size. `plaza` is a
+bare square seen from eye height, where depth follows largely from the image row. A small model learns it in
+minutes, and the location prior is strong there: do not take a score on it for more than a demonstration.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pydantic import AfterValidator, Field
 from vlm3data.contracts import Config
 from vlm3data.randomness import rng_for
 from vlm3data.synth.indoors import hall, room
-from vlm3data.synth.outdoors import plaza, street, yard
+from vlm3data.synth.outdoors import court, plaza, street, yard
 from vlm3data.synth.packed import PackedWorld, pack
 from vlm3data.synth.shade import shade
 from vlm3data.synth.views import Look, look_around
@@ -44,10 +44,11 @@ DOMAINS: dict[str, Callable[[np.random.Generator], World]] = {
     "room": room,
     "hall": hall,
     "yard": yard,
+    "court": court,
     "plaza": plaza,
 }
 VARIED = ("street", "room", "hall", "yard")
-"""The domains in which depth cannot be guessed from where a pixel is; `plaza` is only for demonstrations."""
+"""What is generated unless asked otherwise; of the others `court` is easier, and `plaza` only for demonstrations."""
 MIN_SEEN_PX = 20
 """An object seen in fewer pixels is not listed."""
 

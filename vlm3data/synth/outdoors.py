@@ -1,4 +1,4 @@
-"""The domains under the sky: a street between houses, a yard between fences, and a bare square."""
+"""The domains under the sky: a street between houses, a yard between fences, a tiled court and a bare square."""
 
 from __future__ import annotations
 
@@ -195,4 +195,28 @@ def plaza(rng: np.random.Generator) -> World:
         if b.claim(x, y, 0.8):
             _FIXED[int(rng.integers(len(_FIXED)))](b, rng, x, y, 0.0, float(rng.uniform(0, 2 * np.pi)))
     stand = Stand((-8, -8), (8, 8), (1.2, 2.2), (-17, -7), bank_deg=2.0, aimed=0.0, largest=0.97)
+    return b.world(props.sun(rng, 0.55), stand)
+
+
+_IN_COURT: tuple[props.Prop, ...] = (*_FIXED, props.barrel, props.table, props.bollard)
+
+
+def court(rng: np.random.Generator) -> World:
+    """A court with tiles of 1 m between high walls of brick, and a few things of one size each, seen from anywhere.
+
+    Easier than the varied domains, because everything in it has one material and one size; unlike in `plaza`, height,
+    pitch and roll vary so much that where a pixel is says little.
+    """
+    b = Builder()
+    b.planes += [_ground("big_chequer"), _sky()]
+    half_x, half_y = props.log_uniform(rng, 4, 18), props.log_uniform(rng, 4, 18)
+    wall = Surface("brick")
+    for side in (-1, 1):
+        b.block(0.0, side * half_y, 0.0, (2 * half_x, 0.12, 7.0), 0.0, wall)
+        b.block(side * half_x, 0.0, 0.0, (2 * half_y, 0.12, 7.0), np.pi / 2, wall)
+    for _ in range(int(rng.integers(5, 15))):
+        x, y = float(rng.uniform(-1, 1) * (half_x - 1)), float(rng.uniform(-1, 1) * (half_y - 1))
+        if b.claim(x, y, 0.8):
+            _IN_COURT[int(rng.integers(len(_IN_COURT)))](b, rng, x, y, 0.0, float(rng.uniform(0, 2 * np.pi)))
+    stand = Stand((0.6 - half_x, 0.6 - half_y), (half_x - 0.6, half_y - 0.6), (0.5, 5.0), (-40, 5), largest=0.9)
     return b.world(props.sun(rng, 0.55), stand)

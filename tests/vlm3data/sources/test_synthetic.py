@@ -266,7 +266,7 @@ def test_texels_have_their_colour_in_the_middle_and_tiles_repeat(name: str) -> N
 
 
 def test_wrong_options_name_the_choices() -> None:
-    with pytest.raises(ValidationError, match="hall, plaza, room, street, yard"):
+    with pytest.raises(ValidationError, match="court, hall, plaza, room, street, yard"):
         source(domains=("moon",))
     with pytest.raises(ValidationError, match="extra"):
         source(colour="red")
@@ -321,8 +321,16 @@ def test_depth_cannot_be_guessed_from_where_a_pixel_is() -> None:
     assert guessed_from_place(drawn_pixels("train", 2000), drawn_pixels("val", 400)) < 0.35
 
 
-def test_the_plaza_must_be_asked_for_and_can_be_guessed_from_where_a_pixel_is() -> None:
-    assert set(DOMAINS) - set(SyntheticSource.Options.model_validate({}).domains) == {"plaza"}
+def test_the_court_and_the_plaza_must_be_asked_for() -> None:
+    assert set(DOMAINS) - set(SyntheticSource.Options.model_validate({}).domains) == {"court", "plaza"}
+
+
+def test_the_court_cannot_be_guessed_from_where_a_pixel_is() -> None:
+    options = {"domains": ("court",), "hfov_deg": (60, 60), "size_jitter": 0}
+    assert guessed_from_place(drawn_pixels("train", 500, **options), drawn_pixels("val", 150, **options)) < 0.35
+
+
+def test_the_plaza_can_be_guessed_from_where_a_pixel_is() -> None:
     options = {"domains": ("plaza",), "hfov_deg": (60, 60), "size_jitter": 0}
     train, held_out = drawn_pixels("train", 500, **options), drawn_pixels("val", 150, **options)
     assert 0.45 < guessed_from_place(train, held_out) < 0.65

@@ -1,0 +1,100 @@
+"""A few recipes side by side for some minutes, to choose the one that the claims are tested with.
+
+Every recipe gets the same GPU time: a short first run says how fast it is, and its steps follow from that.
+
+Run: python -m benchmarks.claims.sweep --minutes 8 --out out/sweep
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.claims.arms import Arm, depth, held_out
+from benchmarks.claims.pictures import build_missing
+from benchmarks.claims.runner import Lab, Run, Scoring, gpu_count
+
+VARIED = ("street", "room", "hall", "yard")
+EVERY = ("court", *VARIED)
+SCORING_S = 60
+"""Kept for scoring at the end, all recipes at once."""
+SHOWN = ("samples", "loss", "token_accuracy", "grad_norm", "samples_per_s")
+"""Of the lines of a run's log."""
+
+
+def variants(images: int, tests: int) -> list[Arm]:
+    """Return the recipes; of each domain there are `images` for training, three times as many where it is alone."""
+    court = (depth("court", 3 * images),)
+    every = tuple(depth(domain, images) for domain in EVERY)
+    on_court = (held_out("court", tests),)
+    on_every = tuple(held_out(domain, tests) for domain in EVERY)
+    return [
+        Arm("court", court, on_court),
+        Arm("every", every, on_every),
+        Arm("every-3-pixels", every, on_every, pixels=3),
+        Arm("every-lr-1.2e-3", every, on_every, train_settings={"lr": 1.2e-3}),
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=8.0)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--only", help="names of recipes, separated by commas")
+    parser.add_argument("--quick", action="store_true", help="a few steps on a few images, for a look at the path")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as work:
+        sweep(Path(work), arguments.out, arguments.minutes, arguments.only, arguments.quick)
+
+
+def sweep(work: Path, out: Path, minutes: float, only: str | None, quick: bool) -> list[dict[str, Any]]:
+    """Run the recipes, print their learning curves and return the results."""
+    arms = variants(50, 20) if quick else variants(10_000, 200)
+    if quick:
+        arms = [replace(arm, size="tiny", train_settings={"batch_size": 4}) for arm in arms]
+    if only:
+        arms = [arm for arm in arms if arm.name in only.split(",")]
+    scoring = Scoring(limit=4, prior_images=50) if quick else Scoring(limit=200)
+    lab = Lab(work, out, minutes, per_gpu=-(-len(arms) // max(gpu_count(), 1)), scoring=scoring)
+    needed = [one for arm in arms for one in (*arm.needs(), *scoring.priors(arm))]
+    build_missing(needed, lab.shards, len(os.sched_getaffinity(0)), lab.tell)
+    runs = [Run(arm, 0, 2) for arm in arms] if quick else _timed(lab, arms)
+    results = lab.run_all(runs)
+    for result in results:
+        print_curve(result)
+    return results
+
+
+def _timed(lab: Lab, arms: list[Arm]) -> list[Run]:
+    """Return a run for each arm that ends in time, from how fast short runs of all of them at once were."""
+    trials = [Run(replace(arm, name=f"{arm.name}-trial", tests=()), 0, 40) for arm in arms]
+    lab.tell("measuring the speed")
+    started = lab.seconds_left
+    rates = {}
+    for result in lab.run_all(trials):
+        first, last = result["log"][len(result["log"]) // 2], result["log"][-1]
+        seconds = last["samples"] / last["samples_per_s"] - first["samples"] / first["samples_per_s"]
+        rates[result["arm"].removesuffix("-trial")] = (last["samples"] - first["samples"]) / seconds
+        lab.tell(f"{result['arm']}: {rates[result['arm'].removesuffix('-trial')]:.0f} samples/s")
+    overhead = started - lab.seconds_left
+    budget = lab.seconds_left - SCORING_S - min(overhead, 40)
+    batch = {arm.name: arm.sft()["batch_size"] for arm in arms}
+    return [Run(arm, 0, max(10, int(0.93 * budget * rates[arm.name] / batch[arm.name]))) for arm in arms]
+
+
+def print_curve(result: dict[str, Any]) -> None:
+    """Print how the loss fell."""
+    print(f"\n{result['run']}: {result['steps']} steps in {result['train_s']} s, {result['settings']}")
+    for line in result["log"][:: max(1, len(result["log"]) // 12)]:
+        print("  " + "  ".join(f"{key} {line[key]:.5g}" for key in SHOWN if key in line))
+    for row in result["rows"]:
+        controls = f"other image {row['swapped_images']}  prior {row['location']}"
+        print(f"  {Path(row['dataset']).name}: {row['scores']}  {controls}")
+
+
+if __name__ == "__main__":
+    main()
