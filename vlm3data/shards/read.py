@@ -132,9 +132,13 @@ class Dataset:
     def key(self, i: int) -> tuple[str, str]:
         """Return shard and key of sample `i` as its manifest has them: its own bytes may be damaged."""
         where = self.where(i)
-        shard = self._shards[where.shard]
-        manifest = orjson.loads(read_file(self._fs, f"{self.directory}/{shard.removesuffix('.tar')}{MANIFEST}"))
-        return shard, next(member["key"] for member in manifest["members"] if member["offset"] == where.offset)
+        members = self.manifest(where.shard)["members"]
+        return self._shards[where.shard], next(m["key"] for m in members if m["offset"] == where.offset)
+
+    def manifest(self, shard: int) -> dict[str, Any]:
+        """Return the manifest of a shard by its number: hash, counts, what was left out, where its members lie."""
+        name = self._shards[shard].removesuffix(".tar")
+        return orjson.loads(read_file(self._fs, f"{self.directory}/{name}{MANIFEST}"))
 
     def fetch(self, samples: Sequence[int], closed: threading.Event | None = None) -> list[bytes]:
         """Return the bytes of samples in a remote store, unchecked, those side by side out of one request.
