@@ -12,6 +12,7 @@ from vlm3data import labels
 from vlm3data.calibrated import calibrated
 from vlm3data.contracts import Calibrator
 from vlm3data.geometry import convert_depth, project, rays, unify_focal
+from vlm3data.geometry.focal import FocalMode
 from vlm3data.geometry.warp import unify_image
 from vlm3data.images import decode_rgb
 from vlm3data.randomness import rng_for
@@ -25,7 +26,7 @@ class ViewConfig(Protocol):
     @property
     def focal_px(self) -> float: ...
     @property
-    def focal_mode(self) -> Literal["uniform", "square"]: ...
+    def focal_mode(self) -> FocalMode: ...
     @property
     def align(self) -> Literal["crop", "pad", "none"]: ...
     @property

@@ -13,14 +13,14 @@ import numpy.typing as npt
 from vlm3data.geometry.camera import project, rays
 from vlm3data.types import Camera, Drop, Int64Array
 
-FocalMode = Literal["uniform", "square"]
+FocalMode = Literal["uniform", "square", "none"]
 Align = Literal["crop", "pad", "none"]
 
 MAX_PIXELS = 2**27
 """Eight times what the stock Qwen3-VL processor takes; a larger image means that the intrinsics are wrong."""
 _FAR_OUTSIDE_PX = 2**31
 
-_NEW_SIZE: dict[str, Callable[[float], int]] = {"uniform": int, "square": round}
+_NEW_SIZE: dict[str, Callable[[float], int]] = {"uniform": int, "square": round, "none": int}
 
 
 def focal_scale(camera: Camera, focal_px: float, mode: FocalMode = "uniform") -> tuple[float, float]:
@@ -29,6 +29,8 @@ def focal_scale(camera: Camera, focal_px: float, mode: FocalMode = "uniform") ->
         raise ValueError(f"unknown focal mode {mode!r}; known: {', '.join(_NEW_SIZE)}")
     if not focal_px > 0:
         raise ValueError(f"the focal length must be positive, not {focal_px} px")
+    if mode == "none":
+        return 1.0, 1.0
     sx = focal_px / camera.fx_px
     sy = sx if mode == "uniform" else focal_px / camera.fy_px
     if not (math.isfinite(sx) and math.isfinite(sy)):
@@ -40,9 +42,9 @@ def unify_focal(camera: Camera, focal_px: float = 1000.0, mode: FocalMode = "uni
     """Return the pinhole camera of the same view with focal length `focal_px`; undistorted.
 
     `uniform` (released depth and object data): one scale focal/fx, size rounded down, fy keeps its ratio to
-    fx. `square` (released pose data): a scale per axis, size rounded to nearest, fx = fy = focal. The
-    principal point scales by the unrounded factors. Raises Drop: image_too_small where no pixel is left,
-    image_too_large beyond `MAX_PIXELS`.
+    fx. `square` (released pose data): a scale per axis, size rounded to nearest, fx = fy = focal. `none` keeps size
+    and focal lengths, whatever `focal_px`: for comparison. The principal point scales by the unrounded factors.
+    Raises Drop: image_too_small where no pixel is left, image_too_large beyond `MAX_PIXELS`.
     """
     sx, sy = focal_scale(camera, focal_px, mode)
     size = _NEW_SIZE[mode]
@@ -51,6 +53,8 @@ def unify_focal(camera: Camera, focal_px: float = 1000.0, mode: FocalMode = "uni
     width_px, height_px = size(camera.width_px * sx), size(camera.height_px * sy)
     if min(width_px, height_px) == 0:
         raise Drop("image_too_small", f"{camera.width_px}x{camera.height_px} at scale {sx:.3g}, {sy:.3g}")
+    if mode == "none":
+        return replace(camera, distortion=None)
     return Camera(
         fx_px=focal_px,
         # fy·s, written so that fy = fx stays exactly so.

@@ -1,6 +1,7 @@
 """Unification moves camera and labels together, by the released rules."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ def cameras(draw, lenses=LENSES):
     )
 
 
-modes, aligns = st.sampled_from(["uniform", "square"]), st.sampled_from(["crop", "pad", "none"])
+modes, aligns = st.sampled_from(["uniform", "square", "none"]), st.sampled_from(["crop", "pad", "none"])
 
 
 @given(cameras(lenses=(None,)), st.floats(1000, 3000), modes, aligns, st.floats(-2, 2), st.floats(-2, 2))
@@ -54,7 +55,7 @@ def test_a_moved_label_is_the_pixel_that_sees_the_same_ray(camera, focal_px, mod
     assert (offset < 1 + 1e-7).all()
 
 
-@given(cameras(), st.floats(1000, 3000), modes)
+@given(cameras(), st.floats(1000, 3000), st.sampled_from(["uniform", "square"]))
 def test_the_unified_camera_is_a_pinhole_of_the_size_that_the_mode_says(camera, focal_px, mode):
     unified, (sx, sy) = unify_focal(camera, focal_px, mode), focal_scale(camera, focal_px, mode)
     assert unified.distortion is None
@@ -126,6 +127,12 @@ def test_known_datasets_get_their_known_sizes(size_px, focal_px, unified_size_px
     assert unified.fy_px == pytest.approx(1000 * focal_px[1] / focal_px[0])
 
 
+@given(cameras(), st.floats(1000, 3000))
+def test_without_unification_only_the_distortion_goes(camera, focal_px):
+    assert unify_focal(camera, focal_px, "none") == replace(camera, distortion=None)
+    assert focal_scale(camera, focal_px, "none") == (1.0, 1.0)
+
+
 def test_published_labels_forget_the_half_pixel():
     camera = Camera(1250, 1250, 500, 500, 1000, 1000)
     label = np.array([[7, 11]])  # 7.5·0.8 = 6.0 and 11.5·0.8 = 9.2; 7·0.8 = 5.6 and 11·0.8 = 8.8
@@ -152,7 +159,7 @@ def test_an_image_of_which_nothing_remains_is_dropped_for_a_reason():
 
 def test_unknown_names_list_the_choices():
     camera = Camera(100, 100, 50, 50, 100, 100)
-    with pytest.raises(ValueError, match="known: uniform, square"):
+    with pytest.raises(ValueError, match="known: uniform, square, none"):
         unify_focal(camera, mode="cube")
     with pytest.raises(ValueError, match="known: crop, pad, none"):
         align_to_patches(camera, "stretch")
