@@ -11,7 +11,9 @@ import torch
 
 from vlm3data.types import Sample, UInt8Array, UserError
 from vlm3train.conversation import Message, asking_messages, training_messages
+from vlm3train.families.chat import Chat
 from vlm3train.families.contract import IGNORED, Asked, Batch, ImageResize, Meta
+from vlm3train.families.marks import Marks
 from vlm3train.families.patches import PatchFacts, laid_out, normalised
 from vlm3train.families.rows import Tokens, attended, decoded, padded
 
@@ -46,7 +48,8 @@ class QwenVL:
         self.image_token = self._token_id("<|image_pad|>")
         self.pad_token = self._token_id("<|endoftext|>")
         self.end_tokens = [self._token_id("<|im_end|>"), self.pad_token]
-        self.answer_start = self.tokenizer("<|im_start|>assistant\n", add_special_tokens=False).input_ids
+        self.chat = Chat(tokenizer, tokenizer.name_or_path)
+        self._marks = Marks(tokenizer, self.end_tokens[0])
         self._grids: dict[tuple[int, int], Grid] = {}
 
     def _token_id(self, token: str) -> int:
@@ -58,8 +61,13 @@ class QwenVL:
     def train(self, samples: Sequence[Sample]) -> Batch:
         """Return a right-padded batch with `labels` on the answers and the <|im_end|> after each."""
         images = [self.images(sample) for sample in samples]
-        rows = [self.tokens(training_messages(sample), seen) for sample, seen in zip(samples, images, strict=True)]
-        labels = [self.labels(row, sample) for row, sample in zip(rows, samples, strict=True)]
+        filled = [self.chat(training_messages(sample), False, sample.key) for sample in samples]
+        rows, labels = [], []
+        for sample, seen, chat, ids in zip(samples, images, filled, self._marks.encoded(filled), strict=True):
+            answers = self._marks.labels(ids, chat, sample.key)
+            counts = self._counts(ids, seen)
+            rows.append(np.repeat(ids, counts))
+            labels.append(np.repeat(answers, counts))
         batch = self.batch(rows, images, side="right")
         batch["labels"] = padded(labels, IGNORED, "right")
         batch["meta"] = Meta(
@@ -76,7 +84,7 @@ class QwenVL:
         of_key = {key: self.images(sample) for key, sample in unique.items()}
         images = [of_key[sample.key] for sample, _ in asked]
         rows = [
-            self.tokens(asking_messages(question, len(sample.images)), seen, generate=True)
+            self.tokens(asking_messages(question, len(sample.images)), seen, True, sample.key)
             for (sample, question), seen in zip(asked, images, strict=True)
         ]
         return self.batch(rows, images, side="left")
@@ -102,35 +110,12 @@ class QwenVL:
             grids.append(grid)
         return Images(patches, grids)
 
-    def tokens(self, messages: list[Message], images: Images, generate: bool = False) -> Tokens:
+    def tokens(self, messages: list[Message], images: Images, generate: bool = False, sample: str = "") -> Tokens:
         """Return the token ids of `messages`, with one image token for every merged patch."""
-        text: Any = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=generate)
-        merged = self.facts.merge_size**2
-        before, *after = text.split("<|image_pad|>")
-        for (_, height, width), rest in zip(images.grids, after, strict=True):
-            before += "<|image_pad|>" * (height * width // merged) + rest
-        return np.array(self.tokenizer(before, add_special_tokens=False).input_ids)
-
-    def labels(self, tokens: Tokens, sample: Sample) -> Tokens:
-        """Return `tokens` with everything but the answers and the <|im_end|> after each replaced by -100."""
-        row = tokens.tolist()
-        labels = np.full_like(tokens, IGNORED)
-        position = answers = 0
-        width = len(self.answer_start)
-        while position < len(row):
-            if row[position : position + width] != self.answer_start:
-                position += 1
-                continue
-            start = position + width
-            position = row.index(self.end_tokens[0], start) + 1
-            labels[start:position] = row[start:position]
-            answers += 1
-        if answers != len(sample.questions):
-            raise UserError(
-                f"sample {sample.key}: {len(sample.questions)} questions, but the chat template shows {answers} "
-                "answers; does its text hold special tokens, or is the template not Qwen's?"
-            )
-        return labels
+        filled = self.chat(messages, generate, sample)
+        [ids] = self._marks.encoded([filled])
+        self._marks.checked(ids, filled, sample)
+        return np.repeat(ids, self._counts(ids, images))
 
     def batch(self, rows: Sequence[Tokens], images: Sequence[Images], side: str) -> Batch:
         """Return padded `rows` with everything the model needs to place text and images."""
@@ -142,6 +127,14 @@ class QwenVL:
             "pixel_patches": torch.from_numpy(np.concatenate([patch for seen in images for patch in seen.patches])),
             "image_grid_thw": torch.tensor([grid for seen in images for grid in seen.grids]),
         }
+
+    def _counts(self, ids: Tokens, images: Images) -> Tokens:
+        """Return how often each token stands in the model's input: once, but an image's once for a merged patch."""
+        counts = np.ones(len(ids), np.int64)
+        counts[ids == self.image_token] = [
+            rows * columns // self.facts.merge_size**2 for _, rows, columns in images.grids
+        ]
+        return counts
 
     def _grid(self, height: int, width: int, sample: Sample) -> Grid:
         """Return the patches the processor cuts an image into; refuse one that it would resize to do so."""
