@@ -15,7 +15,7 @@ from vlm3data.config import Config
 from vlm3data.contracts import Calibrator, Source, Task
 from vlm3data.types import DepthKind
 
-FORMAT = 2
+FORMAT = 3
 """Raised when the same config begins to give other bytes, so that old shards are not continued."""
 
 
@@ -33,7 +33,7 @@ class BuildConfig(Config):
     """Which method estimates the camera of an image whose source has no intrinsics."""
     calibrator_options: dict[str, Any] = {}
     focal_px: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1000.0
-    focal_mode: Literal["uniform", "square"] = "uniform"
+    focal_mode: Literal["uniform", "square", "none"] = "uniform"
     align: Literal["crop", "pad", "none"] = "crop"
     label_depth: DepthKind = "z"
     """The kind of depth that labels are written in, whatever the source stores."""

@@ -8,7 +8,19 @@ from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 
 from vlm3data.config import Config
-from vlm3data.types import Answered, Calibration, Float32Array, Frame, Question, SceneRef, SourceFacts, UInt8Array, View
+from vlm3data.types import (
+    Answered,
+    Calibration,
+    DepthKind,
+    Float32Array,
+    Frame,
+    Held,
+    Question,
+    SceneRef,
+    SourceFacts,
+    UInt8Array,
+    View,
+)
 
 
 class Source(Protocol):
@@ -42,6 +54,46 @@ class KnowsOverlap(Protocol):
 
         NaN where that is unknown or a frame is unusable. None where it does not know this scene: the overlap is then
         computed from depth and pose.
+        """
+        ...
+
+
+@runtime_checkable
+class KnowsMemory(Protocol):
+    """A source that says what one process which reads it takes at most, where that is more than `MEMORY_MB`."""
+
+    memory_mb: int
+
+
+MEMORY_MB = 1000
+"""What one worker takes at most, in MB, where its source does not say otherwise."""
+
+
+class Needs(NamedTuple):
+    """What one job needs of the machine that runs it: a hint that an engine schedules by."""
+
+    source: str = ""
+    """The name of the source: machines that hold it on their own disks may be preferred."""
+    memory_mb: int = MEMORY_MB
+
+
+class Engine(Protocol):
+    """Runs jobs somewhere; what a job does is none of its business."""
+
+    def __call__(
+        self,
+        function: Callable[[Any], Any],
+        jobs: Iterable[Any],
+        *,
+        workers: int | None = None,
+        address: str | None = None,
+        again: Callable[[Any], Any] | None = None,
+        needs: Needs | None = None,
+    ) -> Iterator[tuple[Any, Any]]:
+        """Yield `(job, function(job))` as jobs finish, in any order; raise what a job raises.
+
+        A job whose worker process died is done again, by `again` where that is given. Jobs are taken from the iterable
+        as there is room for them.
         """
         ...
 
@@ -106,6 +158,32 @@ class Task(Protocol):
         ...
 
 
+@runtime_checkable
+class Draws(Protocol):
+    """A task that may draw into the images that its questions are about."""
+
+    def drawn(self, views: Sequence[View], questions: Sequence[Question]) -> Sequence[View]:
+        """Return the views as a model shall see them; `questions` are the sample's, of all tasks."""
+        ...
+
+
+@runtime_checkable
+class Rerenders(Protocol):
+    """A task that can ask again from what shards hold: other wordings, another grid, fewer questions, no source.
+
+    With the options of the build, and the same `rng`, it returns what `ask` had returned, to the byte; with other
+    ones what `ask` would have.
+    """
+
+    def missing_from(self, held: Mapping[str, Mapping[str, Any]]) -> str | None:
+        """Return in words what of these options shards do not hold; `held` has each stored task's `about`."""
+        ...
+
+    def ask_again(self, held: Held, depth_kind: DepthKind, rng: np.random.Generator) -> list[Question]:
+        """Return the questions that a stored sample supports, or raise `Drop`; none where it holds nothing for them."""
+        ...
+
+
 class Member(NamedTuple):
     """What a weighting scheme is told of one dataset, or group of datasets, of a mixture."""
 
@@ -143,4 +221,19 @@ class Layout(Protocol):
         ...
 
 
-__all__ = ["Calibrator", "Config", "KnowsOverlap", "Layout", "Member", "Scheme", "Source", "Task"]
+__all__ = [
+    "MEMORY_MB",
+    "Calibrator",
+    "Config",
+    "Draws",
+    "Engine",
+    "KnowsMemory",
+    "KnowsOverlap",
+    "Layout",
+    "Member",
+    "Needs",
+    "Rerenders",
+    "Scheme",
+    "Source",
+    "Task",
+]

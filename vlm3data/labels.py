@@ -39,14 +39,15 @@ def sample_dense(depth_m: Float32Array, depth_camera: Camera, camera: Camera, rn
 
 
 def spread(points: DepthPoints, size_px: tuple[int, int], count: int, rng: np.random.Generator) -> Int64Array:
-    """Return the indices of `count` points (or all), in random order, spread over the image and over log-depth.
+    """Return the indices of `count` points (or all), spread over the image and over log-depth.
 
     The image has `CELLS` x `CELLS` cells, the depths of this image `DEPTH_BINS` bins of equal width in log-depth.
     Every occupied (cell, bin) gives one point before any gives a second: near ground, which most pixels show,
-    does not crowd out what is far or small.
+    does not crowd out what is far or small. The order is random within each such turn, and a smaller `count` gives
+    the first of the same indices: what is stored holds every smaller choice.
     """
-    if len(points.depth_m) <= count:
-        return rng.permutation(len(points.depth_m))
+    if not len(points.depth_m):
+        return np.empty(0, np.int64)
     column, row = np.minimum(points.pixel_px * CELLS // size_px, CELLS - 1).T
     logarithm = np.log(points.depth_m)
     low, high = logarithm.min(), logarithm.max()
@@ -57,7 +58,7 @@ def spread(points: DepthPoints, size_px: tuple[int, int], count: int, rng: np.ra
     first_of = np.searchsorted(stratum[by_stratum], stratum[by_stratum])
     turn = np.empty(len(stratum), np.int64)
     turn[by_stratum] = np.arange(len(stratum)) - first_of
-    return rng.permutation(order[np.argsort(turn[order], kind="stable")[:count]])
+    return order[np.argsort(turn[order], kind="stable")[:count]]
 
 
 def sound(

@@ -20,6 +20,14 @@ def rng_for(*position: str | int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=key_for(*position)))
 
 
+def split_off(rng: np.random.Generator) -> np.random.Generator:
+    """Return a generator of its own, whose key is what `rng` gives next.
+
+    What is drawn from it depends on where `rng` stood, and on nothing that is drawn from `rng` afterwards.
+    """
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(rng.bytes(16), "little")))
+
+
 def permutation(count: int, *position: str | int) -> Int64Array:
     """Return a permutation of range(count) for `position`.
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from vlm3data.types import Calibration, Camera, Question, View
+from vlm3data.types import Calibration, Camera, Distortion, Question, View
 
 
 def question_record(question: Question) -> dict[str, Any]:
@@ -17,8 +18,16 @@ def question_record(question: Question) -> dict[str, Any]:
     }
 
 
+def camera_of(record: Mapping[str, Any]) -> Camera:
+    """Return the camera of a record."""
+    lens = record["distortion"]
+    return Camera(**{**record, "distortion": lens and Distortion(lens["model"], tuple(lens["params"]))})
+
+
 def view_record(view: View) -> dict[str, Any]:
-    """Return what moved a source image to the stored one; `calibration` only where the camera was estimated."""
+    """Return what moved a source image to the stored one; its pose only where it is known, `calibration` only where
+    the camera was estimated.
+    """
     record: dict[str, Any] = {
         "frame": view.frame,
         "source_camera": _camera_record(view.source_camera),
@@ -26,6 +35,8 @@ def view_record(view: View) -> dict[str, Any]:
         "scale": list(view.scale),
         "crop_xy_px": list(view.crop_xy_px),
     }
+    if view.world_from_cam is not None:
+        record["world_from_cam"] = view.world_from_cam.tolist()
     if view.calibration is not None:
         record["calibration"] = _calibration_record(view.calibration)
     return record

@@ -11,7 +11,7 @@ Unknown is None or NaN, never 0.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal, NamedTuple
@@ -24,8 +24,8 @@ from vlm3data.errors import Cut, Drop, UserError
 
 __all__ = [
     "Answered", "Box3D", "BoxQuestion", "Calibration", "Camera", "Cut", "DepthKind", "DepthPoints", "Distortion",
-    "DistortionModel", "Drop", "Float32Array", "Float64Array", "Frame", "Int64Array", "Question", "Sample", "SceneRef",
-    "SourceFacts", "Tracks", "UInt8Array", "UserError", "View",
+    "DistortionModel", "Drop", "Float32Array", "Float64Array", "Frame", "Held", "Int64Array", "Question", "Sample",
+    "SceneRef", "SourceFacts", "Tracks", "UInt8Array", "UserError", "View",
 ]  # fmt: skip
 
 UInt8Array = npt.NDArray[np.uint8]
@@ -228,6 +228,22 @@ class Question:
     question: str
     answer: str
     truth: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Held:
+    """What a shard holds of one sample: all that a task can ask again from, without the source."""
+
+    stored: Sequence[Question]
+    """Of all tasks, in their order."""
+    cameras: Sequence[Camera]
+    """Of the images, in whose pixels labels are."""
+    world_from_cam: Sequence[Float64Array | None]
+    facts: SourceFacts
+
+    def of(self, task: str) -> list[Question]:
+        """Return the stored questions of one task."""
+        return [question for question in self.stored if question.task == task]
 
 
 class Answered(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import tarfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,8 +45,11 @@ def write_shard(
     samples: Iterable[Sample],
     tally: ShardTally,
     config: str,
+    about: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Write `<name>.tar` and then its manifest, which is returned; `tally` may grow while `samples` runs.
+
+    `about` is what else the manifest is to say.
 
     The same samples give the same bytes: no clock, owner or host enters the tar.
     """
@@ -73,6 +76,7 @@ def write_shard(
             "dropped": dict(sorted(tally.label_drops.items())),
         },
         "config": config,
+        **(about or {}),
         "members": members,
     }
     write_whole(fs, f"{directory}/{name}{MANIFEST}", orjson.dumps(manifest))

@@ -15,7 +15,19 @@ from vlm3data.config import Config
 from vlm3data.geometry import from_grid, to_grid
 from vlm3data.geometry.match import match, shared_tracks
 from vlm3data.metrics import mean_of_each
-from vlm3data.types import Answered, Cut, Float64Array, Int64Array, Question, SourceFacts, UserError, View
+from vlm3data.randomness import split_off
+from vlm3data.types import (
+    Answered,
+    Cut,
+    DepthKind,
+    Float64Array,
+    Held,
+    Int64Array,
+    Question,
+    SourceFacts,
+    UserError,
+    View,
+)
 from vlm3data.wording import PACKS, Wording, WordingPack
 
 FIELDS = (("x", 1023), ("y", 7), ("grid", 2000), ("x2", 640), ("y2", 12))
@@ -77,15 +89,39 @@ class CorrespondenceTask:
             if view.world_from_cam is None:
                 raise Cut("no_pose", view.frame)
         sizes = [(view.camera.width_px, view.camera.height_px) for view in views]
+        wording_rng = split_off(rng)
         candidates, found, there_px = _matches(views, facts, rng)
         found &= (np.abs(there_px - np.rint(there_px)) > ROUNDING_PX).all(axis=1)
         chosen = _spread(candidates, found, sizes[0], self.options.pixels, rng)
-        wordings = rng.integers(len(self.pack.wordings), size=len(candidates))
         if found.sum() < MIN_FOUND:
             raise Cut("no_correspondence", ", ".join(view.frame for view in views))
+        return self._questions(candidates[chosen], np.round(there_px[chosen], 3), sizes, wording_rng)
+
+    def missing_from(self, held: Mapping[str, Mapping[str, Any]]) -> str | None:
+        """Return what is missing of these options in shards with the tasks `held`; None where they hold enough."""
+        if self.name not in held:
+            return "matches take depth maps or tracks, which no shard holds"
+        if self.options.pixels > held[self.name]["pixels"]:
+            return f"{self.options.pixels} pixels a pair are more than the {held[self.name]['pixels']} that they hold"
+        return None
+
+    def ask_again(self, held: Held, depth_kind: DepthKind, rng: np.random.Generator) -> list[Question]:
+        """Return the questions about the first `pixels` of the stored matches, in their order."""
+        truths = [question.truth for question in held.of(self.name)[: self.options.pixels]]
+        here_px = np.array([truth["pixel_px"] for truth in truths], np.int64).reshape(-1, 2)
+        there_px = np.array([truth["pixel2_px"] for truth in truths], np.float64).reshape(-1, 2)
+        sizes = [(camera.width_px, camera.height_px) for camera in held.cameras]
+        return self._questions(here_px, there_px, sizes, split_off(rng))
+
+    def _questions(
+        self, here_px: Int64Array, there_px: Float64Array, sizes: list[tuple[int, int]], rng: np.random.Generator
+    ) -> list[Question]:
+        # Every part of the image has its wording, so that one match more or less changes no other's.
+        wordings = rng.integers(len(self.pack.wordings), size=CANDIDATES_XY)
+        cells = here_px * CANDIDATES_XY // sizes[0]
         return [
-            self._question(self.pack.wordings[wordings[i]], candidates[i], np.round(there_px[i], 3), sizes)
-            for i in chosen.tolist()
+            self._question(self.pack.wordings[wordings[column, row]], here, there, sizes)
+            for (column, row), here, there in zip(cells.tolist(), here_px, there_px, strict=True)
         ]
 
     def _question(

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from dataclasses import replace
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from vlm3data.answers import parse_length_m
 from vlm3data.config import Config
-from vlm3data.geometry import to_grid
+from vlm3data.geometry import convert_depth, to_grid
 from vlm3data.labels import spread
 from vlm3data.metrics import delta1, mean_of_each
-from vlm3data.types import Answered, Drop, Question, SourceFacts, UserError, View
+from vlm3data.randomness import split_off
+from vlm3data.tasks._marker import marked
+from vlm3data.types import Answered, DepthKind, Drop, Held, Int64Array, Question, SourceFacts, UserError, View
 from vlm3data.wording import PACKS, Wording, WordingPack
 
-FIELDS = (("x", 1023), ("y", 7), ("grid", 2000), ("depth_m", 3.21))
+FIELDS = (("x", 1023), ("y", 7), ("grid", 2000), ("depth_m", 3.21), ("depth_cm", 321.0), ("depth_ft", 10.5315))
 """What a wording may use, with an example each."""
 FACTS = (("depth_kind", ("z", "euclidean")),)
 
@@ -37,20 +40,31 @@ class DepthTask:
         """Text coordinates are integers in [0, grid) (the paper: 2000)."""
         wordings: str = ""
         """Wording pack in place of our own, for instance the one a released checkpoint was trained with."""
+        reference: Literal["text", "marker"] = "text"
+        """How a question says which pixel: by its coordinates, or by strokes drawn around it (with one pixel alone)."""
+
+        @model_validator(mode="after")
+        def _has_one_mark(self) -> Self:
+            if self.reference == "marker" and self.pixels != 1:
+                raise ValueError("`reference: marker` marks one pixel in an image: say `pixels: 1`")
+            return self
 
     def __init__(self, options: Options) -> None:
         self.options = options
-        path = options.wordings or str(PACKS / "depth.yaml")
+        own = {"text": "depth.yaml", "marker": "depth_marker.yaml"}[options.reference]
+        path = options.wordings or str(PACKS / own)
         self.pack = WordingPack.open(path, FIELDS, FACTS)
         for number, wording in enumerate(self.pack.wordings):
             for depth_m in (0.5, 3.21, 45.67):
-                answer = wording.answer.format_map(dict(FIELDS) | {"depth_m": depth_m})
+                answer = wording.answer.format_map(dict(FIELDS) | _lengths(depth_m))
                 if not _says(answer, depth_m):
                     raise UserError(f"{path}: wordings.{number}.answer: {answer!r} does not say {depth_m} m")
 
     def about(self) -> dict[str, Any]:
         """Return what shapes the questions: the options, with the wordings' digest in place of their path."""
-        return self.options.model_dump() | {"wordings": self.pack.digest}
+        # Left out where it is text, so that shards from before there were marks are the same build.
+        options = self.options.model_dump(exclude={"reference"} if self.options.reference == "text" else None)
+        return options | {"wordings": self.pack.digest}
 
     def ask(
         self, views: Sequence[View], facts: SourceFacts, depth_kind: str, rng: np.random.Generator
@@ -64,16 +78,62 @@ class DepthTask:
             raise Drop("not_metric")
         if view.points is None or not len(view.points.depth_m):
             raise Drop("no_depth")
+        wording_rng = split_off(rng)
         size = (view.camera.width_px, view.camera.height_px)
         chosen = spread(view.points, size, self.options.pixels, rng)
-        pixels, depths = view.points.pixel_px[chosen], view.points.depth_m[chosen]
-        grid_xy = to_grid(pixels, size, self.options.grid)
+        pixels, depths = view.points.pixel_px[chosen], view.points.depth_m[chosen].tolist()
+        return self._questions(pixels, depths, size, depth_kind, wording_rng)
+
+    def drawn(self, views: Sequence[View], questions: Sequence[Question]) -> Sequence[View]:
+        """Return the views as the questions mean them to be seen: with a mark, where marks are the reference.
+
+        Raises UserError where another task asks about the same image.
+        """
+        if self.options.reference == "text":
+            return views
+        if any(question.task != self.name for question in questions):
+            raise UserError("task depth: `reference: marker` changes the image: build it without other tasks")
+        (view,), (question,) = views, questions
+        return [replace(view, image=marked(view.image, question.truth["pixel_px"]))]
+
+    def missing_from(self, held: Mapping[str, Mapping[str, Any]]) -> str | None:
+        """Return what is missing of these options in shards with the tasks `held`; None where they hold enough."""
+        if self.name not in held:
+            return "depths are in no other task's numbers"
+        if self.options.reference != held[self.name].get("reference", "text"):
+            return "marks are drawn into the images, or taken out of them, by a build alone"
+        if self.options.pixels > held[self.name]["pixels"]:
+            return f"{self.options.pixels} pixels an image are more than the {held[self.name]['pixels']} that they hold"
+        return None
+
+    def ask_again(self, held: Held, depth_kind: DepthKind, rng: np.random.Generator) -> list[Question]:
+        """Return the questions about the first `pixels` of the stored pixels, in their order.
+
+        A depth of the other kind is told by the ray through the stored pixel's centre.
+        """
+        (camera,) = held.cameras
+        truths = [question.truth for question in held.of(self.name)[: self.options.pixels]]
+        pixels = np.array([truth["pixel_px"] for truth in truths], np.int64).reshape(-1, 2)
+        depths = [truth["depth_m"] for truth in truths]
+        if truths and truths[0]["depth_kind"] != depth_kind:
+            depths = convert_depth(depths, camera, pixels + 0.5, truths[0]["depth_kind"], depth_kind).tolist()
+        size = (camera.width_px, camera.height_px)
+        return self._questions(pixels, depths, size, depth_kind, split_off(rng))
+
+    def _questions(
+        self,
+        pixel_px: Int64Array,
+        depths_m: list[float],
+        size_px: tuple[int, int],
+        depth_kind: str,
+        rng: np.random.Generator,
+    ) -> list[Question]:
         wordings = self.pack.fitting(depth_kind=depth_kind)
         rows = zip(
-            pixels.tolist(),
-            grid_xy.tolist(),
-            depths.tolist(),
-            rng.integers(len(wordings), size=len(chosen)).tolist(),
+            pixel_px.tolist(),
+            to_grid(pixel_px, size_px, self.options.grid).tolist(),
+            depths_m,
+            rng.integers(len(wordings), size=len(depths_m)).tolist(),
             strict=True,
         )
         return [self._question(wordings[number], pixel, xy, depth_m, depth_kind) for pixel, xy, depth_m, number in rows]
@@ -82,7 +142,7 @@ class DepthTask:
         self, wording: Wording, pixel_px: list[int], grid_xy: list[int], depth_m: float, depth_kind: str
     ) -> Question:
         grid = self.options.grid
-        values = {"x": grid_xy[0], "y": grid_xy[1], "grid": grid, "depth_m": depth_m}
+        values = {"x": grid_xy[0], "y": grid_xy[1], "grid": grid} | _lengths(depth_m)
         truth = {
             "pixel_px": pixel_px,
             "grid_xy": grid_xy,
@@ -90,6 +150,8 @@ class DepthTask:
             "depth_m": depth_m,
             "depth_kind": depth_kind,
         }
+        if self.options.reference == "marker":
+            truth["reference"] = "marker"
         return Question(self.name, wording.question.format_map(values), wording.answer.format_map(values), truth)
 
     @classmethod
@@ -102,7 +164,8 @@ class DepthTask:
         if to_grid([truth["pixel_px"]], size, truth["grid"]).tolist() != [truth["grid_xy"]]:
             return f"grid_xy {truth['grid_xy']} is not where pixel {truth['pixel_px']} lies"
         x, y = truth["grid_xy"]
-        if not re.search(rf"\b{x}\b.*?\b{y}\b", question.question, re.DOTALL):
+        by_name = truth.get("reference", "text") == "text"
+        if by_name and not re.search(rf"\b{x}\b.*?\b{y}\b", question.question, re.DOTALL):
             return f"the question does not name grid_xy {truth['grid_xy']} in this order"
         if not _says(question.answer, truth["depth_m"]):
             return f"answer {question.answer!r} does not say {truth['depth_m']} m"
@@ -122,6 +185,11 @@ class DepthTask:
     def summary(self, answered: Sequence[Answered]) -> dict[str, float]:
         """Return `delta1`: the share of the answers that are right."""
         return mean_of_each(self.score(prediction, truth) for _, truth, prediction in answered)
+
+
+def _lengths(depth_m: float) -> dict[str, float]:
+    """Return the depth under the names that a wording may use; a foot is 0.3048 m by definition."""
+    return {"depth_m": depth_m, "depth_cm": depth_m * 100, "depth_ft": depth_m / 0.3048}
 
 
 def _says(answer: str, depth_m: float) -> bool:

@@ -16,13 +16,14 @@ from vlm3data.config import Config
 from vlm3data.geometry.boxes import level_from_cam, up_in_camera
 from vlm3data.geometry.outline import project_box
 from vlm3data.metrics import mean_of_each, relative_success
+from vlm3data.randomness import split_off
 from vlm3data.tasks._objects.categories import CATEGORIES, Category
 from vlm3data.tasks._objects.choosing import Asked, choose, outcome_of
 from vlm3data.tasks._objects.measures import measure
 from vlm3data.tasks._objects.published import published_truth
-from vlm3data.tasks._objects.regions import GRID, Region, regions_of, text_of
+from vlm3data.tasks._objects.regions import GRID, Region, TextBox, regions_of, text_of
 from vlm3data.tasks._objects.saying import EXAMPLES, FACTS, check, read, say_length, sentence, values_for
-from vlm3data.types import Answered, Camera, Cut, Drop, Float64Array, Question, SourceFacts, View
+from vlm3data.types import Answered, Camera, Cut, DepthKind, Drop, Float64Array, Held, Question, SourceFacts, View
 from vlm3data.wording import PACKS, WordingPack
 
 
@@ -75,24 +76,36 @@ class ObjectsTask:
             raise Cut("no_objects")
         up_cam = np.round(up_in_camera(view.world_from_cam, facts.world_up), 9)
         level = level_from_cam(up_cam)
+        saying_rng = split_off(rng)
         asked = choose([measure(region, level) for region in regions], self.options.questions, rng)
         if not asked:
             raise Cut("no_clear_question")
-        return published + [self._question(question, up_cam, rng) for question in asked]
+        return published + [self._said(_truth(question, up_cam), saying_rng) for question in asked]
 
-    def _question(self, asked: Asked, up_cam: Float64Array, rng: np.random.Generator) -> Question:
-        category, regions = asked.category, [measures.region for measures in asked.measured]
-        said = {"length": say_length(asked.outcome["length_m"], rng)} if category.kind == "length" else asked.outcome
-        values = values_for([region.box for region in regions], [region.label for region in regions], said)
-        wordings = self._wordings[category.name]
+    def missing_from(self, held: Mapping[str, Mapping[str, Any]]) -> str | None:
+        """Return what is missing of these options in shards with the tasks `held`; None where they hold enough."""
+        if self.name not in held:
+            return "boxes of objects are in no other task's numbers"
+        if self.options.questions > held[self.name]["questions"]:
+            most = held[self.name]["questions"]
+            return f"{self.options.questions} questions an image are more than the {most} that they hold"
+        return None
+
+    def ask_again(self, held: Held, depth_kind: DepthKind, rng: np.random.Generator) -> list[Question]:
+        """Return the first `questions` of the stored ones, worded anew; a benchmark's own as they are."""
+        stored = held.of(self.name)
+        published = [question for question in stored if question.truth.get("published")]
+        ours = [question for question in stored if not question.truth.get("published")]
+        saying_rng = split_off(rng)
+        return published + [self._said(question.truth, saying_rng) for question in ours[: self.options.questions]]
+
+    def _said(self, truth: Mapping[str, Any], rng: np.random.Generator) -> Question:
+        """Return the question with this truth."""
+        said = {"length": say_length(truth["length_m"], rng)} if truth["kind"] == "length" else truth
+        boxes: list[TextBox] = [(x1, y1, x2, y2) for x1, y1, x2, y2 in (region["box"] for region in truth["regions"])]
+        values = values_for(boxes, [region["label"] for region in truth["regions"]], said)
+        wordings = self._wordings[truth["category"]]
         wording = wordings[int(rng.integers(len(wordings)))]
-        truth = {
-            "category": category.name,
-            "kind": category.kind,
-            "regions": [region.record() for region in regions],
-            "up_cam": up_cam.tolist(),
-            **asked.outcome,
-        }
         return Question(self.name, sentence(wording.question, values), sentence(wording.answer, values), truth)
 
     @classmethod
@@ -147,6 +160,16 @@ class ObjectsTask:
     def summary(self, answered: Sequence[Answered]) -> dict[str, float]:
         """Return each metric's mean over all answers; one that did not parse has failed, and has no error."""
         return mean_of_each(self.score(prediction, truth) for _, truth, prediction in answered)
+
+
+def _truth(asked: Asked, up_cam: Float64Array) -> dict[str, Any]:
+    return {
+        "category": asked.category.name,
+        "kind": asked.category.kind,
+        "regions": [measures.region.record() for measures in asked.measured],
+        "up_cam": up_cam.tolist(),
+        **asked.outcome,
+    }
 
 
 def _right(prediction: Any, truth: Mapping[str, Any], tolerance: float = 0.25) -> bool:

@@ -11,9 +11,9 @@ import numpy as np
 from vlm3data.config import Config
 from vlm3data.geometry import rotation_angle_deg, rotation_from_yaw_pitch_roll_deg
 from vlm3data.metrics import auc, auc_trapezoid, mean_of_each, relative_success
-from vlm3data.tasks._pose.measure import measure, supported
+from vlm3data.tasks._pose.measure import measure, measure_held, supported
 from vlm3data.tasks._pose.saying import FACTS, FIELDS, check, read, says, values_for, words_of
-from vlm3data.types import Answered, Cut, Question, SourceFacts, View
+from vlm3data.types import Answered, Cut, DepthKind, Held, Question, SourceFacts, View
 from vlm3data.wording import PACKS, WordingPack
 
 TURNS = ("yaw_deg", "pitch_deg", "roll_deg")
@@ -57,14 +57,32 @@ class PoseTask:
         for view in views:
             if view.world_from_cam is None:
                 raise Cut("no_pose", view.frame)
-        numbers = measure(views, facts)
+        return self._questions(measure(views, facts), rng)
+
+    def missing_from(self, held: Mapping[str, Mapping[str, Any]]) -> str | None:
+        """Return what is missing in shards with the tasks `held`: poses are with pairs, by pose or correspondence."""
+        if not {self.name, "correspondence"} & set(held):
+            return "poses come with pairs of views, and they hold none"
+        return None
+
+    def ask_again(self, held: Held, depth_kind: DepthKind, rng: np.random.Generator) -> list[Question]:
+        """Return the questions about the stored numbers; where there are none, about the views' poses and matches.
+
+        Raises Cut: no_pose.
+        """
+        if stored := held.of(self.name):
+            return self._questions({key: value for key, value in stored[0].truth.items() if key != "kind"}, rng)
+        return self._questions(measure_held(held), rng)
+
+    def _questions(self, numbers: Mapping[str, Any], rng: np.random.Generator) -> list[Question]:
         values = values_for(numbers)
         questions = []
         for kind in supported(numbers):
             wordings = self.pack.fitting(kind=kind)
             wording = wordings[int(rng.integers(len(wordings)))]
             answer = wording.answer.format_map(values)
-            questions.append(Question(self.name, wording.question.format_map(values), answer, {"kind": kind} | numbers))
+            truth = {"kind": kind, **numbers}
+            questions.append(Question(self.name, wording.question.format_map(values), answer, truth))
         return questions
 
     @classmethod

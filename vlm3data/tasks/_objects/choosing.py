@@ -27,10 +27,10 @@ class Asked(NamedTuple):
 
 
 def choose(measured: Sequence[Measures], count: int, rng: np.random.Generator) -> list[Asked]:
-    """Return up to `count` questions about measured regions, in random order.
+    """Return up to `count` questions about measured regions, the first of which are those of a smaller `count`.
 
-    Every category gets one before any gets a second. The same regions are compared or measured once for each
-    quantity: "is A left of B?" would answer "is A right of B?" in the same conversation.
+    Every category gets one before any gets a second, in random order. The same regions are compared or measured once
+    for each quantity: "is A left of B?" would answer "is A right of B?" in the same conversation.
     """
     drawn = {category.name: _draw(category, measured, rng) for category in CATEGORIES.values()}
     used: set[tuple[str, Group]] = set()
@@ -46,7 +46,7 @@ def choose(measured: Sequence[Measures], count: int, rng: np.random.Generator) -
                 del drawn[name]
             if len(asked) == count:
                 break
-    return [asked[index] for index in rng.permutation(len(asked)).tolist()]
+    return asked
 
 
 def _draw(category: Category, measured: Sequence[Measures], rng: np.random.Generator) -> Iterator[tuple[Group, Asked]]:

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from vlm3data.geometry import relative_pose, rotation_angle_deg, yaw_pitch_roll_deg
+from vlm3data.geometry import rays, relative_pose, rotation_angle_deg, yaw_pitch_roll_deg
 from vlm3data.geometry.match import parallax_deg
-from vlm3data.types import SourceFacts, View
+from vlm3data.types import Cut, Float64Array, Held, SourceFacts, View
 
 KINDS = ("rotation_angle", "euler", "direction", "distance")
 MIN_BASELINE = 0.01
@@ -28,6 +28,37 @@ def measure(views: Sequence[View], facts: SourceFacts) -> dict[str, Any]:
     if one.world_from_cam is None or other.world_from_cam is None:
         raise ValueError(f"views {one.frame} and {other.frame} need poses")
     rotation, shift = relative_pose(one.world_from_cam, other.world_from_cam)
+    return _numbers(rotation, shift, _moved(float(np.linalg.norm(shift)), views, facts), facts)
+
+
+def measure_held(held: Held) -> dict[str, Any]:
+    """Return the same of two views as a shard holds them with their matches; raises Cut: no_pose.
+
+    How far things shift is taken from the matches, as it is from shared tracks.
+    """
+    first, second = held.world_from_cam
+    if first is None or second is None:
+        raise Cut("no_pose")
+    rotation, shift = relative_pose(first, second)
+    baseline = float(np.linalg.norm(shift))
+    angle_deg = _parallax_deg(held, rotation)
+    moved = baseline > 0 and angle_deg >= math.degrees(MIN_BASELINE) and baseline >= held.facts.depth_noise[0]
+    return _numbers(rotation, shift, moved, held.facts)
+
+
+def _parallax_deg(held: Held, rotation: Float64Array) -> float:
+    """Return the median angle under which the stored matches see both cameras; NaN of none."""
+    truths = [question.truth for question in held.stored if "pixel2_px" in question.truth]
+    if not truths:
+        return math.nan
+    one, other = held.cameras
+    ray = rays(one, np.array([truth["pixel_px"] for truth in truths]) + 0.5) @ rotation
+    there = rays(other, [truth["pixel2_px"] for truth in truths])
+    angle = np.arctan2(np.linalg.norm(np.cross(ray, there), axis=1), np.sum(ray * there, axis=1))
+    return float(np.degrees(np.median(angle)))
+
+
+def _numbers(rotation: Float64Array, shift: Float64Array, moved: bool, facts: SourceFacts) -> dict[str, Any]:
     baseline = float(np.linalg.norm(shift))
     yaw_deg, pitch_deg, roll_deg = yaw_pitch_roll_deg(rotation).tolist()
     return {
@@ -36,7 +67,7 @@ def measure(views: Sequence[View], facts: SourceFacts) -> dict[str, Any]:
         "yaw_deg": yaw_deg,
         "pitch_deg": pitch_deg,
         "roll_deg": roll_deg,
-        "translation_direction": (shift / baseline).tolist() if _moved(baseline, views, facts) else None,
+        "translation_direction": (shift / baseline).tolist() if moved else None,
         "distance_m": baseline if facts.metric else None,
     }
 
