@@ -10,6 +10,9 @@ from cyclopts import App, Parameter
 from vlm3data import __version__
 from vlm3data.cli_export import export
 from vlm3data.cli_mix import mix
+from vlm3data.cli_rerender import rerender
+from vlm3data.cli_sources import sources
+from vlm3data.cli_verify import verify
 from vlm3data.command import UsageError, print_json, progress_bar, run_app
 from vlm3data.errors import UserError
 
@@ -19,7 +22,10 @@ app = App(
     help="Turn 3D datasets into focal-unified shards of images with text questions, and mix them.",
 )
 app.command(mix)
+app.command(rerender)
 app.command(export)
+app.command(sources)
+app.command(verify)
 
 Json = Annotated[bool, Parameter(negative=())]
 
@@ -34,7 +40,7 @@ def build(
     tasks: str = "depth",
     calibrator: str | None = None,
     focal: float = 1000.0,
-    focal_mode: Literal["uniform", "square"] = "uniform",
+    focal_mode: Literal["uniform", "square", "none"] = "uniform",
     align: Literal["crop", "pad", "none"] = "crop",
     label_depth: Literal["z", "euclidean"] = "z",
     published: Annotated[bool, Parameter(negative=())] = False,
@@ -74,7 +80,7 @@ def build(
     focal
         The focal length that every image is resized to, in pixels.
     focal_mode
-        One scale for both axes, or one per axis so that fx = fy.
+        One scale for both axes (uniform), one per axis so that fx = fy (square), or none: every image as it was taken.
     align
         How sizes become multiples of 32: crop (centred), pad, or none.
     label_depth
@@ -103,10 +109,11 @@ def build(
         Print the finished dataset.json instead of a summary.
     """
     from vlm3data.build import build as build_dataset
+    from vlm3data.flags import known_names
 
     if not out or (workers is not None and workers < 1):
         raise UsageError("--out must name a directory, and --workers be at least 1")
-    _known_names("engine", [engine])
+    known_names("engine", [engine])
     config = build_config(
         "vlm3data build",
         source,
@@ -138,33 +145,6 @@ def build(
 
 
 @app.command
-def verify(shards: str, *, json: Json = False) -> int:
-    """Check a finished dataset from the bytes up: hashes, tars, images, every question against its numbers.
-
-    Example: vlm3data verify out/ibims1
-
-    Parameters
-    ----------
-    shards
-        URL of the directory that `vlm3data build` wrote.
-    json
-        Print the findings as JSON.
-    """
-    from dataclasses import asdict
-
-    from vlm3data import shards as shards_module
-    from vlm3data.report.tables import print_findings
-
-    with progress_bar("verifying") as progress:
-        findings = shards_module.verify(shards, progress)
-    if json:
-        print_json(asdict(findings))
-    else:
-        print_findings(findings, shards)
-    return 1 if findings.problems else 0
-
-
-@app.command
 def synth(*, layout: str, out: str, seed: int = 0, json: Json = False, **options: str) -> None:
     """Write synthetic scenes in the files of a real dataset, with the exact truth beside them.
 
@@ -185,13 +165,14 @@ def synth(*, layout: str, out: str, seed: int = 0, json: Json = False, **options
         Print what was written as JSON.
     """
     from vlm3data import registry
+    from vlm3data.flags import known_names, options_of, take
     from vlm3data.report.tables import print_counts
 
-    _known_names("layout", [layout])
-    kind, known = registry.load("layout", layout), _options_of("layout", layout)
+    known_names("layout", [layout])
+    kind, known = registry.load("layout", layout), options_of("layout", layout)
     given: dict[str, Any] = {}
     for flag, value in options.items():
-        _take(flag, value, [(known, given)], f"the layout {layout} knows")
+        take(flag, value, [(known, given)], f"the layout {layout} knows")
     try:
         checked = kind.Options.check(given, where=f"layout {layout}")
     except UserError as error:
@@ -204,27 +185,6 @@ def synth(*, layout: str, out: str, seed: int = 0, json: Json = False, **options
         print_counts(written, out)
 
 
-@app.command
-def sources(*, json: Json = False) -> None:
-    """List the sources, tasks, calibrators and layouts, with the flags that are their own.
-
-    Example: vlm3data sources
-
-    Parameters
-    ----------
-    json
-        Print the list as JSON.
-    """
-    from vlm3data.report.tables import print_plugins
-
-    kinds = ("source", "task", "calibrator", "layout")
-    listed = {kind: {name: _options_of(kind, name) for name in _names(kind)} for kind in kinds}
-    if json:
-        print_json(listed)
-    else:
-        print_plugins(listed)
-
-
 def main() -> None:
     """Run the command line of this process."""
     sys.exit(run_app(app))
@@ -235,13 +195,14 @@ def build_config(
 ) -> Any:
     """Return the BuildConfig of a command line: its `settings`, and `options`, the flags that belong to a plugin."""
     from vlm3data.build import BuildConfig
+    from vlm3data.flags import assign_options, known_names, options_of
 
-    names = _known_names("task", tasks.split(","))
-    _known_names("source", [source])
+    names = known_names("task", tasks.split(","))
+    known_names("source", [source])
     if calibrator is not None:
-        _known_names("calibrator", [calibrator])
-    source_options, task_options, calibrator_options = _assign_options(source, names, calibrator, options)
-    if settings.get("published") and "published" in _options_of("source", source):
+        known_names("calibrator", [calibrator])
+    source_options, task_options, calibrator_options = assign_options(source, names, calibrator, options)
+    if settings.get("published") and "published" in options_of("source", source):
         source_options["published"] = True
     plugins = {
         "source": source,
@@ -254,58 +215,6 @@ def build_config(
         return BuildConfig.check(plugins | settings, where=command)
     except UserError as error:
         raise UsageError(str(error)) from error
-
-
-def _names(kind: str) -> list[str]:
-    from vlm3data import registry
-
-    return registry.names(kind)
-
-
-def _known_names(kind: str, given: list[str]) -> list[str]:
-    """Return `given`; a name that `kind` does not have is a mistake on the command line."""
-    for name in given:
-        if name not in _names(kind):
-            raise UsageError(f"unknown {kind} {name!r}; known: {', '.join(_names(kind))}")
-    return given
-
-
-def _options_of(kind: str, name: str) -> dict[str, Any]:
-    """Return the flags of a plugin: name -> default and what it does."""
-    from vlm3data import registry
-
-    fields = registry.load(kind, name).Options.model_fields
-    return {
-        key: {"default": field.get_default(call_default_factory=True), "help": field.description or ""}
-        for key, field in fields.items()
-    }
-
-
-def _assign_options(
-    source: str, tasks: list[str], calibrator: str | None, options: dict[str, str]
-) -> tuple[dict[str, Any], dict[str, dict[str, Any]], dict[str, Any]]:
-    """Hand each extra flag to the source, tasks and calibrator that have it; nobody's flag is a mistake."""
-    for_source: dict[str, Any] = {}
-    for_calibrator: dict[str, Any] = {}
-    for_tasks: dict[str, dict[str, Any]] = {task: {} for task in tasks}
-    takers = [(_options_of("source", source), for_source)]
-    takers += [(_options_of("task", task), for_tasks[task]) for task in tasks]
-    if calibrator is not None:
-        takers.append((_options_of("calibrator", calibrator), for_calibrator))
-    for flag, value in options.items():
-        _take(flag, value, takers, f"{source} and its tasks know")
-    return for_source, for_tasks, for_calibrator
-
-
-def _take(flag: str, value: str, takers: list[tuple[dict[str, Any], dict[str, Any]]], who_knows: str) -> None:
-    """Give a flag to every taker (its known flags, what it has taken) that has it."""
-    key = flag.replace("-", "_")
-    taking = [(known, taken) for known, taken in takers if key in known]
-    if not taking:
-        choices = sorted({f"--{name.replace('_', '-')}" for known, _ in takers for name in known})
-        raise UsageError(f"unknown flag --{flag}; {who_knows}: {', '.join(choices)}")
-    for known, taken in taking:
-        taken[key] = value.split(",") if isinstance(known[key]["default"], tuple) else value
 
 
 if __name__ == "__main__":

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from vlm3data.budget import NO_INTRINSICS_HINT
 
-if TYPE_CHECKING:
-    from vlm3data.shards.verify import Findings
-
 QWEN3_VL_PIXELS = (65_536, 16_777_216)
 """Pixel limits of the stock Qwen3-VL processor; outside them it resizes, and the focal length with it."""
-SHOWN_PROBLEMS = 20
 
 
 def print_build(dataset: Mapping[str, Any], out: str) -> None:
@@ -36,7 +32,7 @@ def print_build(dataset: Mapping[str, Any], out: str) -> None:
         ("samples dropped", _counts(drops)),
         ("samples cut", _counts(dataset["cuts"])),
         *([("tasks unasked", _counts(dataset["unasked"]))] if dataset["unasked"] else []),
-        ("focal length", f"{dataset['config']['focal_px']:g} px"),
+        ("focal length", _focal_length(dataset["config"])),
     ]
     for row in rows:
         table.add_row(*row)
@@ -65,20 +61,6 @@ def size_notes(image_pixels: Mapping[str, int]) -> list[str]:
     return notes
 
 
-def print_findings(findings: Findings, url: str) -> None:
-    """Print what a verification found."""
-    console = Console()
-    seen = f"{findings.shards} shards, {findings.samples:,} samples, {findings.questions:,} questions"
-    if not findings.problems:
-        console.print(f"[green]sound[/]: {url}: {seen}", soft_wrap=True, highlight=False)
-        return
-    console.print(f"[red]{len(findings.problems)} problems[/]: {url}: {seen}", soft_wrap=True, highlight=False)
-    for problem in findings.problems[:SHOWN_PROBLEMS]:
-        console.print(f"  {problem}", markup=False, soft_wrap=True)
-    if len(findings.problems) > SHOWN_PROBLEMS:
-        console.print(f"  ... and {len(findings.problems) - SHOWN_PROBLEMS} more (--json lists all)")
-
-
 def print_counts(written: Mapping[str, Any], out: str) -> None:
     """Print what a layout wrote."""
     table = Table(show_header=False)
@@ -89,20 +71,8 @@ def print_counts(written: Mapping[str, Any], out: str) -> None:
     console.print(table)
 
 
-def print_plugins(listed: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> None:
-    """Print plugins with their own flags."""
-    for kind, plugins in listed.items():
-        table = Table(title=f"{kind}s", title_justify="left")
-        for column in (kind, "flag", "default", "what it does"):
-            table.add_column(column)
-        for name, options in plugins.items():
-            if not options:
-                table.add_row(name, "", "", "")
-            for number, (flag, option) in enumerate(options.items()):
-                default = option["default"]
-                shown = ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
-                table.add_row("" if number else name, f"--{flag.replace('_', '-')}", shown, option["help"])
-        Console().print(table)
+def _focal_length(config: Mapping[str, Any]) -> str:
+    return "as taken" if config["focal_mode"] == "none" else f"{config['focal_px']:g} px"
 
 
 def _counts(counts: Mapping[str, int]) -> str:

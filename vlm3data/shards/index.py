@@ -42,6 +42,29 @@ def write_index(
     fs: AbstractFileSystem, directory: str, manifests: Sequence[dict[str, Any]], about: dict[str, Any]
 ) -> dict[str, Any]:
     """Write both index files and, last of all, `dataset.json`, which is returned."""
+    table, fixed = index_tables(manifests)
+    parquet, arrow = io.BytesIO(), io.BytesIO()
+    pq.write_table(table, parquet, compression="zstd")
+    with pa.ipc.new_file(arrow, fixed.schema) as writer:
+        # one batch, uncompressed: a reader maps each column as one flat array
+        writer.write_table(fixed, max_chunksize=max(1, len(fixed)))
+    write_whole(fs, f"{directory}/{INDEX_PARQUET}", parquet.getvalue())
+    write_whole(fs, f"{directory}/{INDEX_ARROW}", arrow.getvalue())
+    rows = [member["row"] for manifest in manifests for member in manifest["members"]]
+    pixels = [row["width_px"] * row["height_px"] for row in rows]
+    dataset = about | {
+        "samples": len(rows),
+        "bytes": sum(manifest["bytes"] for manifest in manifests),
+        "image_pixels": {"min": min(pixels), "max": max(pixels)},
+        "fingerprint": fingerprint(manifests),
+        "shards": {manifest["shard"]: manifest["sha256"] for manifest in manifests},
+    }
+    write_whole(fs, f"{directory}/{DATASET}", orjson.dumps(dataset, option=orjson.OPT_INDENT_2))
+    return dataset
+
+
+def index_tables(manifests: Sequence[dict[str, Any]]) -> tuple[pa.Table, pa.Table]:
+    """Return what the two index files hold, Parquet's and Arrow's, of shards with these manifests."""
     rows = [(number, member) for number, manifest in enumerate(manifests) for member in manifest["members"]]
     place = {
         "shard": pa.array([number for number, _ in rows], pa.uint32()),
@@ -53,28 +76,8 @@ def write_index(
     table = pa.table({"key": pa.array([m["key"] for _, m in rows], pa.string())} | place)
     for name in about_rows.column_names:
         table = table.append_column(name, about_rows[name])
-    parquet = io.BytesIO()
-    pq.write_table(table, parquet, compression="zstd")
-
     shards = [manifest["shard"] for manifest in manifests]
-    fixed = pa.table(place).replace_schema_metadata({"shards": orjson.dumps(shards)})
-    arrow = io.BytesIO()
-    with pa.ipc.new_file(arrow, fixed.schema) as writer:
-        # one batch, uncompressed: a reader maps each column as one flat array
-        writer.write_table(fixed, max_chunksize=max(1, len(rows)))
-
-    write_whole(fs, f"{directory}/{INDEX_PARQUET}", parquet.getvalue())
-    write_whole(fs, f"{directory}/{INDEX_ARROW}", arrow.getvalue())
-    pixels = [member["row"]["width_px"] * member["row"]["height_px"] for _, member in rows]
-    dataset = about | {
-        "samples": len(rows),
-        "bytes": sum(manifest["bytes"] for manifest in manifests),
-        "image_pixels": {"min": min(pixels), "max": max(pixels)},
-        "fingerprint": fingerprint(manifests),
-        "shards": {manifest["shard"]: manifest["sha256"] for manifest in manifests},
-    }
-    write_whole(fs, f"{directory}/{DATASET}", orjson.dumps(dataset, option=orjson.OPT_INDENT_2))
-    return dataset
+    return table, pa.table(place).replace_schema_metadata({"shards": orjson.dumps(shards)})
 
 
 def fingerprint(manifests: Sequence[dict[str, Any]]) -> str:

@@ -10,10 +10,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from vlm3data import registry
 from vlm3data.images import decode_rgb
-from vlm3data.shards.index import fingerprint
-from vlm3data.shards.ranges import StoreError
+from vlm3data.shards.index import INDEX_ARROW, INDEX_PARQUET, fingerprint, index_tables
+from vlm3data.shards.ranges import StoreError, read_file
 from vlm3data.shards.read import CorruptSampleError, Dataset
 from vlm3data.shards.write import committed
 from vlm3data.storage import open_store
@@ -41,6 +44,7 @@ def verify(url: str, progress: Callable[[int, int], None] = lambda done, total: 
         findings.problems.append("dataset.json lists other shards than there are manifests")
     if fingerprint(list(manifests.values())) != dataset.fingerprint:
         findings.problems.append("dataset.json's fingerprint does not match the manifests")
+    findings.problems += _index_problems(fs, directory, list(manifests.values()))
     for name, manifest in manifests.items():
         findings.shards += 1
         findings.problems += (f"{name}.tar: {problem}" for problem in _shard_problems(fs, directory, manifest))
@@ -62,6 +66,28 @@ def verify(url: str, progress: Callable[[int, int], None] = lambda done, total: 
     if start != len(dataset):
         findings.problems.append(f"the index has {len(dataset)} samples, the manifests have {start}")
     return findings
+
+
+def _index_problems(fs: Any, directory: str, manifests: list[dict[str, Any]]) -> Iterator[str]:
+    """Yield where one of the two index files does not say what the manifests do; both can be made again from them."""
+    expected = dict(zip((INDEX_PARQUET, INDEX_ARROW), index_tables(manifests), strict=True))
+    for name, table in expected.items():
+        try:
+            data = read_file(fs, f"{directory}/{name}")
+            found = pq.read_table(io.BytesIO(data)) if name == INDEX_PARQUET else pa.ipc.open_file(data).read_all()
+        except (OSError, StoreError, pa.ArrowInvalid) as error:
+            yield f"{name} cannot be read: {error}"
+            continue
+        if not found.schema.equals(table.schema) or len(found) != len(table):
+            yield f"{name} has {len(found)} rows and columns {found.column_names}, the manifests make it otherwise"
+            continue
+        for column in table.column_names:
+            if not found[column].combine_chunks().equals(table[column].combine_chunks()):
+                one, other = found[column].to_pylist(), table[column].to_pylist()
+                row = next(row for row, pair in enumerate(zip(one, other, strict=True)) if pair[0] != pair[1])
+                yield f"{name}: row {row}: {column} is {one[row]!r}, the manifest says {other[row]!r}"
+        if (found.schema.metadata or {}).get(b"shards") != (table.schema.metadata or {}).get(b"shards"):
+            yield f"{name} lists other shards than there are manifests"
 
 
 def _shard_problems(fs: Any, directory: str, manifest: dict[str, Any]) -> Iterator[str]:

@@ -8,6 +8,7 @@ import tarfile
 from pathlib import Path
 
 import orjson
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import webdataset
@@ -103,7 +104,39 @@ def truth(change):
     return lambda built: replace_record(built, lambda record: change(record["questions"][0], record))
 
 
+def reindex(name: str, change):
+    """Return what changes the table of one index file, which no hash covers."""
+
+    def tamper(built: Path) -> None:
+        path = built / name
+        old = pq.read_table(path) if name.endswith("parquet") else pa.ipc.open_file(path.read_bytes()).read_all()
+        new = change(old)
+        if name.endswith("parquet"):
+            pq.write_table(new, path)
+        else:
+            with pa.ipc.new_file(str(path), new.schema) as writer:
+                writer.write_table(new)
+
+    return tamper
+
+
+def other(column: str):
+    def change(table: pa.Table) -> pa.Table:
+        at = table.schema.get_field_index(column)
+        return table.set_column(at, table.schema.field(column), table[column].take(list(range(len(table)))[::-1]))
+
+    return change
+
+
 TAMPERINGS = {
+    "keys of others in the index": (reindex("index.parquet", other("key")), "index.parquet: row 0: key is"),
+    "places of others in the index": (reindex("index.arrow", other("xxh3")), "index.arrow: row 0: xxh3 is"),
+    "an index of fewer samples": (reindex("index.parquet", lambda t: t.slice(0, 7)), "index.parquet has 7 rows"),
+    "an index of other shards": (
+        reindex("index.arrow", lambda t: t.replace_schema_metadata({"shards": '["shard-000009.tar"]'})),
+        "index.arrow lists other shards",
+    ),
+    "a damaged index": (lambda b: (b / "index.parquet").write_bytes(b"PAR1"), "index.parquet cannot be read"),
     "a byte of an image": (lambda b: flip(b / "shard-000001.tar", 3000), "sha256 differs"),
     "a shorter tar": (lambda b: (b / "shard-000001.tar").write_bytes(b"x" * 700), "not a readable tar|sha256"),
     "a lost tar": (lambda b: (b / "shard-000001.tar").unlink(), "the manifest is there, the tar is not"),
