@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import Any
 
 from cyclopts import App, CycloptsError
 
 from vlm3data.errors import UserError
+from vlm3data.progress import progress_bar
+
+__all__ = ["UsageError", "print_json", "progress_bar", "run_app"]
 
 FAILED, BAD_USAGE, INTERRUPTED = 1, 2, 130
 STORES = ("botocore.", "aiobotocore.", "gcsfs.", "google.", "azure.", "aiohttp.")
@@ -39,22 +41,6 @@ def run_app(app: App, arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _refuse("stopped; the same command again goes on where it was", INTERRUPTED)
     return result if isinstance(result, int) else 0
-
-
-@contextmanager
-def progress_bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar with the time left, on a terminal's stderr, while something long runs.
-
-    What is yielded is told how many of how many are done.
-    """
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(title, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def print_json(value: Any) -> None:
