@@ -21,6 +21,7 @@ app = App(
     version=__version__,
     help="Turn 3D datasets into focal-unified shards of images with text questions, and mix them.",
 )
+app.register_install_completion_command()
 app.command(mix)
 app.command(rerender)
 app.command(export)

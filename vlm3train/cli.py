@@ -16,6 +16,7 @@ app = App(
     version=__version__,
     help="Train a Qwen3-VL on a mixture of shards, and score it beside what could be guessed without looking.",
 )
+app.register_install_completion_command()
 
 Flag = Annotated[bool, Parameter(negative=())]
 MANY_TEXTS = 2000
