@@ -11,6 +11,7 @@ from vlm3data import __version__
 from vlm3data.cli_export import export
 from vlm3data.cli_mix import mix
 from vlm3data.cli_rerender import rerender
+from vlm3data.cli_see import preview
 from vlm3data.cli_sources import sources
 from vlm3data.cli_verify import verify
 from vlm3data.command import UsageError, print_json, progress_bar, run_app
@@ -27,6 +28,7 @@ app.command(rerender)
 app.command(export)
 app.command(sources)
 app.command(verify)
+app.command(preview)
 
 Json = Annotated[bool, Parameter(negative=())]
 

@@ -1,0 +1,147 @@
+"""One self-contained page of samples for people to look at: no network, no server, opened from a file.
+
+What comes from data is only ever in JSON blocks, which the page turns into text nodes; a policy in the page allows
+its own script and style by their hashes, images from `data:`, and nothing else.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from string import Template
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import orjson
+
+from vlm3data import __version__, images
+from vlm3data.report.palette import DEPTH
+from vlm3data.report.statistics import Statistics, left_out
+from vlm3data.report.target import Progress, Seen, Target
+from vlm3data.storage import open_store, write_whole
+from vlm3data.types import UserError
+
+STYLES = ("frame.css", "samples.css", "detail.css", "charts.css")
+SCRIPTS = (
+    "dom.js", "data.js", "colour.js", "project.js", "marks.js", "figure.js", "glyph.js", "charts.js", "statistics.js",
+    "left_out.js", "filters.js", "gallery.js", "detail.js", "keys.js",
+)  # fmt: skip
+"""In the order in which they follow each other; one scope holds them all."""
+QUALITY = 82
+UNSAFE = re.compile(rb"[<>&]|\xe2\x80[\xa8\xa9]")
+"""What could end a script element, begin a comment in one, or break a line of JavaScript (U+2028, U+2029)."""
+
+
+class Page(NamedTuple):
+    """What was written."""
+
+    samples: int
+    bytes: int
+    image_px: int
+
+
+def write_preview(target: Target, out: str, limit: int, image_px: int, progress: Progress) -> Page:
+    """Write the page about `target` to the URL `out`: up to `limit` samples, images of at most `image_px` a side."""
+    statistics, rows, blocks = Statistics(target), list[dict[str, Any]](), list[bytes]()
+    for number, seen in enumerate(target.seen(limit, progress)):
+        statistics.add(seen)
+        shown = [_smaller(data, image_px) for data in seen.sample.images]
+        rows.append(_row(seen))
+        blocks.append(_block(f"sample-{number}", "application/json", json_block(_sample(seen))))
+        blocks += [
+            _block(f"image-{number}-{view}", "text/plain", base64.b64encode(data)) for view, data in enumerate(shown)
+        ]
+    if not rows:
+        raise UserError(f"{target.name}: there is no sample to show")
+    about = {
+        "version": __version__,
+        "image_px": image_px,
+        "depth_colours": DEPTH,
+        "statistics": statistics.as_dict(),
+        "shards": _shards_of(target, rows),
+        "samples": rows,
+    }
+    head, tail = _frame()
+    about["bytes"] = len(head) + sum(map(len, blocks)) + len(tail) + len(json_block(about))
+    data = b"".join([head, _block("about", "application/json", json_block(about)), *blocks, tail])
+    fs, path = open_store(out)
+    fs.makedirs(path.rpartition("/")[0] or ".", exist_ok=True)
+    write_whole(fs, path, data)
+    return Page(len(rows), len(data), image_px)
+
+
+def json_block(value: Any) -> bytes:
+    """Return `value` as JSON that no HTML parser sees an end, a comment or an entity in."""
+    plain = orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS)
+    return UNSAFE.sub(lambda found: rb"\u%04x" % ord(found[0].decode()), plain)
+
+
+def _row(seen: Seen) -> dict[str, Any]:
+    """Return what the page needs of a sample before anybody looks at it."""
+    record = seen.sample.record
+    tasks: dict[str, int] = {}
+    for question in seen.questions:
+        tasks[question["task"]] = tasks.get(question["task"], 0) + 1
+    return {
+        "key": seen.sample.key,
+        "place": seen.place,
+        "dataset": seen.member,
+        "shard": seen.shard,
+        "scene": record["scene"],
+        "tasks": tasks,
+        "sizes": [[view["camera"]["width_px"], view["camera"]["height_px"]] for view in record["views"]],
+    }
+
+
+def _sample(seen: Seen) -> dict[str, Any]:
+    """Return the sample's own JSON with the questions that are asked, and where it stands."""
+    return seen.sample.record | {"questions": seen.questions, "epoch": seen.sample.epoch}
+
+
+def _shards_of(target: Target, rows: Sequence[Mapping[str, Any]]) -> list[dict[int, dict[str, Any]]]:
+    """Return, per member and shard that a sample is shown of, its name and what its manifest says was left out."""
+    shown: list[dict[int, dict[str, Any]]] = [{} for _ in target.members]
+    for member, shard in sorted({(row["dataset"], row["shard"]) for row in rows}):
+        manifest = target.members[member].dataset.manifest(shard)
+        shown[member][shard] = {"name": manifest["shard"], "left_out": left_out(manifest)}
+    return shown
+
+
+def _smaller(jpeg: bytes, side_px: int) -> bytes:
+    """Return an image whose longer side has at most `side_px` pixels; the same bytes where it is no larger."""
+    rgb = images.decode_rgb(bytes(jpeg))
+    height_px, width_px = rgb.shape[:2]
+    shrink = side_px / max(width_px, height_px)
+    if shrink >= 1:
+        return bytes(jpeg)
+    size_px = max(1, round(width_px * shrink)), max(1, round(height_px * shrink))
+    smaller = cv2.resize(rgb, size_px, interpolation=cv2.INTER_AREA)
+    return images.encode_jpeg(smaller.astype(np.uint8, copy=False), QUALITY)
+
+
+def _block(name: str, kind: str, data: bytes) -> bytes:
+    """Return a script element that no browser runs; `data` holds no `<`."""
+    return b'<script type="%s" id="%s">%s</script>\n' % (kind.encode(), name.encode(), data)
+
+
+def _frame() -> tuple[bytes, bytes]:
+    """Return what stands before and after the data: markup, style and script, each as it lies in `page/`."""
+    page = files("vlm3data.report") / "page"
+    style = "\n".join((page / name).read_text("utf-8") for name in STYLES)
+    script = "\n".join((page / name).read_text("utf-8") for name in SCRIPTS)
+    script = f'"use strict";\n(() => {{\n{script}\n}})();\n'
+    policy = (
+        f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    text = Template((page / "page.html").read_text("utf-8")).substitute(policy=policy, style=style, script=script)
+    head, _, tail = text.partition("<!-- data -->")
+    return head.encode(), tail.encode()
+
+
+def _hash(text: str) -> str:
+    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
