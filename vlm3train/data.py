@@ -6,6 +6,7 @@ were samples. So it never sees this one: every process builds a plain DataLoader
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -18,6 +19,7 @@ from vlm3data.mixture import Mixture
 from vlm3data.skips import Skip
 from vlm3data.stream import Stream
 from vlm3data.types import Sample, UserError
+from vlm3train.image_sizes import ImageSizes
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +29,16 @@ class Layout:
     rank: int
     world_size: int
     batch_size: int
+    grad_accum: int = 1
 
     def position(self, batches: int) -> int:
         """Return the stream position that follows after every process has had `batches` local batches."""
         return batches * self.batch_size * self.world_size
+
+    @property
+    def per_step(self) -> int:
+        """Return how many samples, of all processes, make an optimizer step."""
+        return self.position(self.grad_accum)
 
 
 class Drawn(NamedTuple):
@@ -46,33 +54,42 @@ class LocalBatches(IterableDataset[Drawn | UserError]):
     def __init__(self, mixture: Mixture, layout: Layout, start: int) -> None:
         # Mistakes show here, and polars, which does not survive a fork, has done its part before there are workers.
         mixture.schedule()
-        self.mixture, self.layout, self.start = mixture, layout, start
+        self.mixture, self.layout, self.start, self.sizes = mixture, layout, start, ImageSizes(mixture)
 
     def __iter__(self) -> Iterator[Drawn | UserError]:
         info = get_worker_info()
         worker, workers = (info.id, info.num_workers) if info else (0, 1)
         try:
-            yield from local_batches(self.mixture, self.layout, self.start, worker, workers)
+            yield from self.batches(worker, workers)
         except UserError as error:  # carried as a batch is, see StreamLoader
             yield error
 
+    def batches(self, worker: int = 0, workers: int = 1) -> Generator[Drawn, None, None]:
+        """Yield the local batches `worker`, `worker + workers`, ... from position `start`, a global batch's first.
 
-def local_batches(
-    mixture: Mixture, layout: Layout, start: int, worker: int = 0, workers: int = 1
-) -> Generator[Drawn, None, None]:
-    """Yield the local batches `worker`, `worker + workers`, ... from position `start`, a global batch's first.
+        A DataLoader takes from its workers in turn, so the batches arrive in the order they would have
+        without any. No worker reads what it does not use.
+        """
+        layout = self.layout
+        positions = (position for batch in count(worker, workers) for position in self._positions(batch))
+        with Stream(self.mixture, positions) as stream:
+            told = 0
+            while True:
+                samples = [next(stream)[1] for _ in range(layout.batch_size)]
+                yield Drawn(samples, stream.skips.listed[told:])
+                told = len(stream.skips)
 
-    A DataLoader takes from its workers in turn, so the batches arrive in the order they would have
-    without any. No worker reads what it does not use.
-    """
-    places = range(layout.rank, layout.position(1), layout.world_size)
-    positions = (start + layout.position(batch) + place for batch in count(worker, workers) for place in places)
-    with Stream(mixture, positions) as stream:
-        told = 0
-        while True:
-            samples = [next(stream)[1] for _ in places]
-            yield Drawn(samples, stream.skips.listed[told:])
-            told = len(stream.skips)
+    def _positions(self, batch: int) -> list[int]:
+        """Return the stream positions of the local batch of this number.
+
+        The positions of one optimizer step are dealt out in order of image size: a batch of images of one size wastes
+        no padding, and all processes have as much to do. Which samples make a step is not changed by it.
+        """
+        layout = self.layout
+        step, micro = divmod(batch, layout.grad_accum)
+        first, whole = self.start + step * layout.per_step, layout.per_step
+        order = self.sizes.order(range(first, first + whole))
+        return order[layout.position(micro) + layout.rank : layout.position(micro + 1) : layout.world_size]
 
 
 class StreamLoader(DataLoader[Any]):
@@ -81,8 +98,15 @@ class StreamLoader(DataLoader[Any]):
     on_skips: Callable[[list[Skip]], None] = staticmethod(lambda skips: None)
     """Told of damaged samples when the batch with their stand-ins is handed over."""
 
+    waited_s = 0.0
+    """How long the loop has waited for batches."""
+
     def __iter__(self) -> Any:
-        for arrived in super().__iter__():
+        batches = super().__iter__()
+        while True:
+            began = time.monotonic()
+            arrived = next(batches)
+            self.waited_s += time.monotonic() - began
             if isinstance(arrived, UserError):
                 raise arrived
             batch, skips = arrived

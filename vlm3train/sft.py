@@ -49,8 +49,19 @@ class SftConfig(Config):
     """Of the trainer; the order of the data has its own, in the mixture."""
     bf16: bool | None = None
     """Compute in bfloat16; by default where the device can."""
+    weights: Literal["float32", "bfloat16"] = "float32"
+    """What weights and optimizer are kept in; bfloat16 halves their memory, and rounds small updates away."""
+    compile: bool | None = None
+    """Compile the model's blocks; by default on a GPU for runs that are long enough."""
+    shard: Literal["full", "grads"] | None = None
+    """Spread weights, gradients and optimizer over all processes (FSDP2) rather than copying them (DDP); `grads`
+    keeps whole weights between forward and backward pass, which is faster."""
     gradient_checkpointing: bool = False
     """Recompute activations instead of keeping them: slower, less memory."""
+    image_resize: Literal["refuse", "processor"] = "refuse"
+    """What becomes of an image that the model's processor would resize, changing its focal length."""
+    report_to: tuple[str, ...] = ()
+    """Where the log goes besides the run's own: tensorboard, wandb, trackio."""
     workers: Annotated[int, Field(ge=0)] = 2
     """Processes per rank that read, decode and tokenise; 0 does it in the training process."""
     save_every: Annotated[int, Field(ge=0)] = 0
@@ -72,12 +83,15 @@ def train(config: SftConfig) -> bool:
     mixture = Mixture.load(config.mixture)
     mixture.schedule()  # a dataset that is missing shows here, before minutes of loading a model
 
+    from vlm3train import fast
+    from vlm3train.arguments import arguments, compiles
     from vlm3train.models import load_model, load_processor
-    from vlm3train.trainer import StreamTrainer, arguments
+    from vlm3train.trainer import StreamTrainer
 
-    processor = load_processor(config.model)
-    model = load_model(config.model)
-    trainer = StreamTrainer(model, processor, mixture, arguments(config), first_step=_step(checkpoint))
+    processor = load_processor(config.model, config.image_resize)
+    model = load_model(config.model, config.weights)
+    compiled = compiles(config, fast.is_fast(model))
+    trainer = StreamTrainer(model, processor, mixture, arguments(config), _step(checkpoint), compiled)
     _record(config, out, trainer.samples_per_step, mixture, _step(checkpoint))
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.save_model(str(out))

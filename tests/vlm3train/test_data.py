@@ -3,34 +3,62 @@
 from __future__ import annotations
 
 from itertools import islice
+from pathlib import Path
 
 import pytest
 
 from vlm3data.mixture import Mixture
 from vlm3data.stream import open_stream
 from vlm3data.types import UserError
-from vlm3train.data import Layout, LocalBatches, local_batches, make_loader
+from vlm3train.data import Layout, LocalBatches, make_loader
 
 
 def _keys(batch):
     return [(sample.key, sample.epoch, [q.question for q in sample.questions]) for sample in batch]
 
 
-@pytest.mark.parametrize("world_size", [1, 2, 3])
-def test_global_batches_are_consecutive_positions_on_any_number_of_processes(mixture, world_size):
+@pytest.mark.parametrize(("world_size", "grad_accum"), [(1, 1), (2, 1), (3, 1), (1, 4), (2, 3), (3, 2)])
+def test_every_step_has_the_same_samples_on_any_number_of_processes(mixture, world_size, grad_accum):
     spec = Mixture.load(mixture)
     expected = _keys(sample for _, sample in islice(open_stream(spec), 12, 48))
-    layouts = [Layout(rank, world_size, 12 // world_size) for rank in range(world_size)]
-    streams = [local_batches(spec, layout, layout.position(1)) for layout in layouts]
+    layouts = [Layout(rank, world_size, 12 // world_size // grad_accum, grad_accum) for rank in range(world_size)]
+    streams = [LocalBatches(spec, layout, 12).batches() for layout in layouts]
     for first in (0, 12, 24):
-        shares = [_keys(next(stream).samples) for stream in streams]
-        assert [share[i] for i in range(12 // world_size) for share in shares] == expected[first : first + 12]
+        shares = [_keys(next(stream).samples) for _ in range(grad_accum) for stream in streams]
+        assert sorted(key for share in shares for key in share) == sorted(expected[first : first + 12])
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_images_of_one_size_come_together(mixture, world_size):
+    spec = Mixture.load(mixture)
+    layouts = [Layout(rank, world_size, 6 // world_size, 2) for rank in range(world_size)]
+    streams = [LocalBatches(spec, layout, 0).batches() for layout in layouts]
+    for _ in range(3):
+        micros = [[sample for stream in streams for sample in next(stream).samples] for _ in range(2)]
+        smaller, larger = ([_pixels(sample) for sample in micro] for micro in micros)
+        assert max(smaller) <= min(larger)
+
+
+def test_images_of_one_size_keep_the_streams_order(mixture, tmp_path):
+    only = tmp_path / "one.yaml"
+    only.write_text(Path(mixture).read_text().replace("pixels: 3", "pixels: 3, where: width_px = 64"))
+    spec = Mixture.load(only)
+    sizes = {_pixels(sample) for _, sample in islice(open_stream(spec), 12)}
+    assert len(sizes) == 1, "the test needs images of one size"
+    batches = LocalBatches(spec, Layout(1, 2, 3), 6).batches()
+    expected = _keys(sample for _, sample in islice(open_stream(spec, rank=1, world_size=2, start=6), 6))
+    assert _keys(next(batches).samples) + _keys(next(batches).samples) == expected
+
+
+def _pixels(sample):
+    camera = sample.record["views"][0]["camera"]
+    return camera["width_px"] * camera["height_px"]
 
 
 @pytest.mark.parametrize("workers", [0, 2, 3])
 def test_workers_change_nothing(mixture, workers):
     spec, layout = Mixture.load(mixture), Layout(1, 2, 2)
-    expected = [_keys(drawn.samples) for drawn in islice(local_batches(spec, layout, 8), 7)]
+    expected = [_keys(drawn.samples) for drawn in islice(LocalBatches(spec, layout, 8).batches(), 7)]
     loader = make_loader(LocalBatches(spec, layout, 8), _keys, workers)
     assert list(islice(loader, 7)) == expected
 

@@ -4,7 +4,8 @@ The stock forward asks the GPU for lengths and masks a dozen times per pass and 
 everything that follows from the batch's shape is worked out beforehand, on the CPU, in the loader's workers.
 """
 
+from vlm3train.fast.compiled import compile_blocks
 from vlm3train.fast.forward import hidden_states, install, is_fast
-from vlm3train.fast.places import Places, places_of
+from vlm3train.fast.places import IGNORED, Places, answers_of, places_of
 
-__all__ = ["Places", "hidden_states", "install", "is_fast", "places_of"]
+__all__ = ["IGNORED", "Places", "answers_of", "compile_blocks", "hidden_states", "install", "is_fast", "places_of"]

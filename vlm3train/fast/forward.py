@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from vlm3train.fast.attention import NAME, attention_by_image
+from vlm3train.fast.places import Places
 
 MODEL_TYPES = ("qwen3_vl",)
 
@@ -26,21 +27,24 @@ def hidden_states(
     *,
     input_ids: torch.Tensor,
     pixel_values: torch.Tensor,
-    position_ids: torch.Tensor,
-    image_at: torch.Tensor,
-    grids: tuple[tuple[int, int], ...],
+    places: Places,
 ) -> torch.Tensor:
     """Return the (batch, tokens, hidden) states of a right-padded batch after the final norm.
 
     No attention mask: padding stands behind what is asked about, where causal attention does not look. `pixel_values`
-    is (patches, channels x time x height x width) of all images, `grids` their rows and columns in patches.
+    is (patches, channels x time x height x width) of all images.
     """
+    image_at = places.image_at
+    assert image_at is not None
     text, embed = model.model.language_model, model.model.get_input_embeddings()
-    images, deepstack = _images(model.model.visual, pixel_values, grids)
+    images, deepstack = _images(model.model.visual, pixel_values, places.grids)
     states = embed(input_ids)
+    if torch.is_autocast_enabled(states.device.type):
+        # The embedding is no operation that autocast knows; its float32 would make every layer's sum one.
+        states = states.to(torch.get_autocast_dtype(states.device.type))
     flat = states.reshape(-1, states.shape[-1])
     states = flat.index_copy(0, image_at, images.to(flat.dtype)).view_as(states)
-    rotary = text.rotary_emb(states, position_ids)
+    rotary = text.rotary_emb(states, places.position_ids)
     for number, layer in enumerate(text.layers):
         states = layer(states, attention_mask=None, position_embeddings=rotary)
         if number < len(deepstack):
@@ -59,7 +63,7 @@ def _images(
     bounds = _bounds(tuple(lengths), pixels.device)
     # A convolution whose kernel is its stride is a matrix product, and as one it is several times as fast.
     embed = visual.patch_embed.proj
-    states = torch.nn.functional.linear(pixels, embed.weight.flatten(1), embed.bias)
+    states = torch.nn.functional.linear(pixels.to(embed.weight.dtype), embed.weight.flatten(1), embed.bias)
     states = states + (visual.pos_embed(taps) * weights[..., None]).sum(1).to(states.dtype)
     rotary = visual.rotary_pos_emb(states, positions)
     deepstack = []

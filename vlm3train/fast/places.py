@@ -15,17 +15,20 @@ IGNORED = -100
 
 
 class Places(NamedTuple):
-    """What the forward pass would otherwise have to ask the GPU for. Flat places count through (batch, tokens)."""
+    """What the forward pass would otherwise have to ask the GPU for; flat places count through (batch, tokens).
 
-    position_ids: torch.Tensor
-    """(3, batch, tokens): time, row and column of every token, Qwen's multimodal rotary positions."""
-    image_at: torch.Tensor
-    """(image tokens,): flat places of the image tokens, in order."""
+    What belongs to images is left out for models whose own forward pass finds it.
+    """
+
     answer_at: torch.Tensor
     """(n,): flat places of the tokens from which the tokens that carry loss are predicted."""
     answer_ids: torch.Tensor
     """(n,): those tokens."""
-    grids: tuple[tuple[int, int], ...]
+    position_ids: torch.Tensor | None = None
+    """(3, batch, tokens): time, row and column of every token, Qwen's multimodal rotary positions."""
+    image_at: torch.Tensor | None = None
+    """(image tokens,): flat places of the image tokens, in order."""
+    grids: tuple[tuple[int, int], ...] = ()
     """Rows and columns of every image, in patches."""
 
 
@@ -41,21 +44,23 @@ def places_of(
     merged = iter([(rows // merge_size, columns // merge_size) for rows, columns in images])
     is_image = input_ids.numpy() == image_token
     positions = np.stack([rotary_positions(row, merged) for row in is_image], axis=1)
-    flat = labels[:, 1:].flatten()
-    (at,) = torch.nonzero(flat != IGNORED, as_tuple=True)
-    width = labels.shape[1] - 1
-    return Places(
+    return answers_of(labels)._replace(
         position_ids=torch.from_numpy(positions),
         image_at=torch.from_numpy(np.flatnonzero(is_image)),
-        # A label's place among those shifted by one, back in rows that are one longer.
-        answer_at=at + torch.div(at, width, rounding_mode="floor"),
-        answer_ids=flat[at],
         grids=tuple(images),
     )
 
 
+def answers_of(labels: torch.Tensor) -> Places:
+    """Return where the loss of a batch with these labels (batch, tokens) lies, and nothing else."""
+    flat, width = labels[:, 1:].flatten(), labels.shape[1] - 1
+    (at,) = torch.nonzero(flat != IGNORED, as_tuple=True)
+    # A label's place among those shifted by one, back in rows that are one longer.
+    return Places(at + torch.div(at, width, rounding_mode="floor"), flat[at])
+
+
 def rotary_positions(is_image: npt.NDArray[np.bool_], grids: Iterator[tuple[int, int]]) -> Int64Array:
-    """Return the (3, tokens) positions of one row: text counts on, an image spans rows and columns from where it begins.
+    """Return the (3, tokens) positions of one row: text counts on, an image spans rows and columns from its beginning.
 
     After an image, text goes on behind its longer side (Qwen2-VL, arXiv 2409.12191, section 2.1). `grids` yields
     the (rows, columns) of the images in merged patches; padding behind the text counts on as text does.

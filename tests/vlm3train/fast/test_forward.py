@@ -23,20 +23,14 @@ def batch(request, processor, make_sample):
         make_sample(f"s{i}", ["2.00", "13.75"][: 1 + i % 2], size, 2 if request.param == "two images" else 1)
         for i, size in enumerate(sizes[request.param])
     ]
-    return TrainCollator(processor)(samples)
+    batch = TrainCollator(processor)(samples)
+    return processor.on_device(batch)
 
 
 def _fast(model, batch):
     merge = model.config.vision_config.spatial_merge_size
     places = places_of(batch["input_ids"], batch["labels"], batch["image_grid_thw"], model.config.image_token_id, merge)
-    return places, hidden_states(
-        model,
-        input_ids=batch["input_ids"],
-        pixel_values=batch["pixel_values"],
-        position_ids=places.position_ids,
-        image_at=places.image_at,
-        grids=places.grids,
-    )
+    return places, hidden_states(model, input_ids=batch["input_ids"], pixel_values=batch["pixel_values"], places=places)
 
 
 def test_states_are_those_of_the_stock_forward(model, batch):
