@@ -17,6 +17,7 @@ from vlm3data.types import UserError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    import torch
     from transformers import Qwen2Tokenizer, Qwen3VLConfig
 
 SPECIAL_TOKENS = (
@@ -51,6 +52,8 @@ class Size:
     vision_heads: int
     vision_intermediate: int
     deepstack: tuple[int, ...]
+    smooth_positions: bool = False
+    """Begin with learned image positions that are waves, as large as what the patches give, rather than small noise."""
 
     @property
     def head_dim(self) -> int:
@@ -83,6 +86,19 @@ SIZES = {
         vision_intermediate=1536,
         deepstack=(3,),
     ),
+    "mini-smooth": Size(
+        hidden=384,
+        layers=6,
+        heads=6,
+        kv_heads=6,
+        intermediate=1024,
+        vision_hidden=384,
+        vision_depth=8,
+        vision_heads=6,
+        vision_intermediate=1536,
+        deepstack=(3,),
+        smooth_positions=True,
+    ),
     "small": Size(
         hidden=512,
         layers=8,
@@ -109,6 +125,9 @@ def write_tiny_model(out: Path, size: Size, texts: Iterable[str], seed: int) -> 
     tokenizer = _tokenizer(texts)
     torch.manual_seed(seed)
     model = Qwen3VLForConditionalGeneration(_config(size, tokenizer))
+    if size.smooth_positions:
+        table: Any = model.model.visual.pos_embed.weight.data
+        table.copy_(waves(model.model.visual.num_grid_per_side, size.vision_hidden))
     model.generation_config = GenerationConfig(
         eos_token_id=[tokenizer.convert_tokens_to_ids(token) for token in ("<|im_end|>", "<|endoftext|>")],
         pad_token_id=tokenizer.pad_token_id,
@@ -143,6 +162,20 @@ def size_named(name: str) -> Size:
     if name not in SIZES:
         raise UserError(f"unknown size {name!r}; known: {', '.join(SIZES)}")
     return SIZES[name]
+
+
+def waves(side: int, width: int) -> torch.Tensor:
+    """Return (side * side, width) positions of a square grid: sines and cosines of the row, then of the column.
+
+    Wavelengths grow from four cells to four times the side; the root of the mean square is 0.5.
+    """
+    import torch
+
+    frequency = torch.pi / 2 * side ** -torch.linspace(0, 1, width // 4)
+    angle = torch.arange(side)[:, None] * frequency
+    along = torch.cat([angle.sin(), angle.cos()], 1)
+    rows, columns = along[:, None].expand(side, side, -1), along[None].expand(side, side, -1)
+    return 0.5**0.5 * torch.cat([rows, columns], 2).reshape(side * side, width)
 
 
 def _tokenizer(texts: Iterable[str]) -> Qwen2Tokenizer:

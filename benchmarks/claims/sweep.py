@@ -36,7 +36,7 @@ def variants(images: int, tests: int) -> list[Arm]:
         Arm("court", court, on_court),
         Arm("every", every, on_every),
         Arm("every-3-pixels", every, on_every, pixels=3),
-        Arm("every-lr-1.2e-3", every, on_every, train_settings={"lr": 1.2e-3}),
+        Arm("every-smooth", every, on_every, size="mini-smooth"),
     ]
 
 
