@@ -42,10 +42,15 @@ class Shape(NamedTuple):
 class Filled(NamedTuple):
     """A rendered conversation: `constants[i]` stands before `texts[i]`, the last one after them all."""
 
-    text: str
     shape: Shape
     constants: list[str]
     texts: list[str]
+
+    @property
+    def text(self) -> str:
+        """Return what the template wrote."""
+        pairs = zip(self.constants, self.texts, strict=False)
+        return "".join(part for pair in pairs for part in pair) + self.constants[-1]
 
 
 class Chat:
@@ -71,17 +76,17 @@ class Chat:
         if new:
             self._constants[shape] = self._constants_of(shape)
             self._steady = self._steady and self._holds(shape)
-        text = _filled(self._constants[shape], texts)
+        filled = Filled(shape, self._constants[shape], texts)
         checked = new or not self._steady or self._count % CHECKED_EVERY == 0
-        if checked and self._render(messages, generate) != text:
+        if checked and self._render(messages, generate) != filled.text:
             self._constants[shape] = self._constants_of(shape)  # the date may have changed
-            text = _filled(self._constants[shape], texts)
-            if self._render(messages, generate) != text:
+            filled = Filled(shape, self._constants[shape], texts)
+            if self._render(messages, generate) != filled.text:
                 raise UserError(
                     f"sample {sample}: the chat template of {self._name} changes a question or an answer (it strips "
                     "it, or takes its thinking out), so another text would be learnt; answer with another wording"
                 )
-        return Filled(text, shape, self._constants[shape], texts)
+        return filled
 
     def _render(self, messages: Sequence[Message], generate: bool) -> str:
         try:
@@ -95,8 +100,8 @@ class Chat:
         """Tell whether the constants of `shape` are the same whatever the texts."""
         constants = self._constants_of(shape)
         for probe in PROBES:
-            texts = [probe] * len(shape.roles)
-            if self._render(_conversation(shape, texts), shape.generate) != _filled(constants, texts):
+            filled = Filled(shape, constants, [probe] * len(shape.roles))
+            if self._render(_conversation(shape, filled.texts), shape.generate) != filled.text:
                 return False
         return True
 
@@ -130,10 +135,6 @@ def _conversation(shape: Shape, texts: Sequence[str]) -> list[Message]:
         {"role": role, "content": [{"type": "image"}] * images + [{"type": "text", "text": text}]}
         for role, images, text in zip(shape.roles, shape.images, texts, strict=True)
     ]
-
-
-def _filled(constants: Sequence[str], texts: Sequence[str]) -> str:
-    return "".join(part for pair in zip(constants, texts, strict=False) for part in pair) + constants[-1]
 
 
 def _probe_shape() -> Shape:

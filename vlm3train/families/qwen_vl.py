@@ -61,9 +61,10 @@ class QwenVL:
     def train(self, samples: Sequence[Sample]) -> Batch:
         """Return a right-padded batch with `labels` on the answers and the <|im_end|> after each."""
         images = [self.images(sample) for sample in samples]
-        filled = [self.chat(training_messages(sample), False, sample.key) for sample in samples]
         rows, labels = [], []
-        for sample, seen, chat, ids in zip(samples, images, filled, self._marks.encoded(filled), strict=True):
+        for sample, seen in zip(samples, images, strict=True):
+            chat = self.chat(training_messages(sample), False, sample.key)
+            ids = self._marks.encoded(chat)
             answers = self._marks.labels(ids, chat, sample.key)
             counts = self._counts(ids, seen)
             rows.append(np.repeat(ids, counts))
@@ -113,7 +114,7 @@ class QwenVL:
     def tokens(self, messages: list[Message], images: Images, generate: bool = False, sample: str = "") -> Tokens:
         """Return the token ids of `messages`, with one image token for every merged patch."""
         filled = self.chat(messages, generate, sample)
-        [ids] = self._marks.encoded([filled])
+        ids = self._marks.encoded(filled)
         self._marks.checked(ids, filled, sample)
         return np.repeat(ids, self._counts(ids, images))
 
