@@ -1,24 +1,16 @@
-"""One self-contained page of samples for people to look at: no network, no server, opened from a file.
-
-What comes from data is only ever in JSON blocks, which the page turns into text nodes; a policy in the page allows
-its own script and style by their hashes, images from `data:`, and nothing else.
-"""
+"""One self-contained page of samples for people to look at: no network, no server, opened from a file."""
 
 from __future__ import annotations
 
 import base64
-import hashlib
-import re
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
-from string import Template
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-import orjson
 
 from vlm3data import __version__, images
+from vlm3data.report.page_file import data_block, json_block, page_frame
 from vlm3data.report.palette import DEPTH
 from vlm3data.report.statistics import Statistics, left_out
 from vlm3data.report.target import Progress, Seen, Target
@@ -32,8 +24,6 @@ SCRIPTS = (
 )  # fmt: skip
 """In the order in which they follow each other; one scope holds them all."""
 QUALITY = 82
-UNSAFE = re.compile(rb"[<>&]|\xe2\x80[\xa8\xa9]")
-"""What could end a script element, begin a comment in one, or break a line of JavaScript (U+2028, U+2029)."""
 
 
 class Page(NamedTuple):
@@ -51,9 +41,10 @@ def write_preview(target: Target, out: str, limit: int, image_px: int, progress:
         statistics.add(seen)
         shown = [_smaller(data, image_px) for data in seen.sample.images]
         rows.append(_row(seen))
-        blocks.append(_block(f"sample-{number}", "application/json", json_block(_sample(seen))))
+        blocks.append(data_block(f"sample-{number}", "application/json", json_block(_sample(seen))))
         blocks += [
-            _block(f"image-{number}-{view}", "text/plain", base64.b64encode(data)) for view, data in enumerate(shown)
+            data_block(f"image-{number}-{view}", "text/plain", base64.b64encode(data))
+            for view, data in enumerate(shown)
         ]
     if not rows:
         raise UserError(f"{target.name}: there is no sample to show")
@@ -65,19 +56,13 @@ def write_preview(target: Target, out: str, limit: int, image_px: int, progress:
         "shards": _shards_of(target, rows),
         "samples": rows,
     }
-    head, tail = _frame()
+    head, tail = page_frame("page.html", STYLES, SCRIPTS)
     about["bytes"] = len(head) + sum(map(len, blocks)) + len(tail) + len(json_block(about))
-    data = b"".join([head, _block("about", "application/json", json_block(about)), *blocks, tail])
+    data = b"".join([head, data_block("about", "application/json", json_block(about)), *blocks, tail])
     fs, path = open_store(out)
     fs.makedirs(path.rpartition("/")[0] or ".", exist_ok=True)
     write_whole(fs, path, data)
     return Page(len(rows), len(data), image_px)
-
-
-def json_block(value: Any) -> bytes:
-    """Return `value` as JSON that no HTML parser sees an end, a comment or an entity in."""
-    plain = orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS)
-    return UNSAFE.sub(lambda found: rb"\u%04x" % ord(found[0].decode()), plain)
 
 
 def _row(seen: Seen) -> dict[str, Any]:
@@ -107,8 +92,13 @@ def _shards_of(target: Target, rows: Sequence[Mapping[str, Any]]) -> list[dict[i
     shown: list[dict[int, dict[str, Any]]] = [{} for _ in target.members]
     for member, shard in sorted({(row["dataset"], row["shard"]) for row in rows}):
         manifest = target.members[member].dataset.manifest(shard)
-        shown[member][shard] = {"name": manifest["shard"], "left_out": left_out(manifest)}
+        shown[member][shard] = {"name": manifest["shard"], "left_out": left_out(manifest)} | _names(manifest)
     return shown
+
+
+def _names(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the samples that the manifest names among what it dropped; most builds count without names."""
+    return {"quarantined": manifest["quarantined"]} if manifest.get("quarantined") else {}
 
 
 def _smaller(jpeg: bytes, side_px: int) -> bytes:
@@ -121,27 +111,3 @@ def _smaller(jpeg: bytes, side_px: int) -> bytes:
     size_px = max(1, round(width_px * shrink)), max(1, round(height_px * shrink))
     smaller = cv2.resize(rgb, size_px, interpolation=cv2.INTER_AREA)
     return images.encode_jpeg(smaller.astype(np.uint8, copy=False), QUALITY)
-
-
-def _block(name: str, kind: str, data: bytes) -> bytes:
-    """Return a script element that no browser runs; `data` holds no `<`."""
-    return b'<script type="%s" id="%s">%s</script>\n' % (kind.encode(), name.encode(), data)
-
-
-def _frame() -> tuple[bytes, bytes]:
-    """Return what stands before and after the data: markup, style and script, each as it lies in `page/`."""
-    page = files("vlm3data.report") / "page"
-    style = "\n".join((page / name).read_text("utf-8") for name in STYLES)
-    script = "\n".join((page / name).read_text("utf-8") for name in SCRIPTS)
-    script = f'"use strict";\n(() => {{\n{script}\n}})();\n'
-    policy = (
-        f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
-        "base-uri 'none'; form-action 'none'"
-    )
-    text = Template((page / "page.html").read_text("utf-8")).substitute(policy=policy, style=style, script=script)
-    head, _, tail = text.partition("<!-- data -->")
-    return head.encode(), tail.encode()
-
-
-def _hash(text: str) -> str:
-    return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
