@@ -29,7 +29,7 @@ class _Known(NamedTuple):
     """The tokens of each constant by itself."""
     specials: Tokens
     """All special tokens, in order."""
-    answers: list[tuple[int, Tokens]]
+    answers: list[tuple[int, list[int]]]
     """For each answer: which special token comes before it, and the tokens in between (`assistant` and a new line)."""
     plain: bool
     """Whether a text's tokens are the same here as by itself."""
@@ -69,7 +69,7 @@ class Marks:
         labels = np.full_like(ids, IGNORED)
         for before, lead in known.answers:
             start, end = int(places[before]) + 1 + len(lead), int(places[before + 1]) + 1
-            if not np.array_equal(ids[start - len(lead) : start], lead):
+            if ids[start - len(lead) : start].tolist() != lead:
                 raise UserError(
                     f"sample {sample}: the tokenizer joins the start of an answer with what the chat template writes "
                     "before it; an answer must not begin with white space"
@@ -119,7 +119,7 @@ class Marks:
             places = np.flatnonzero(self._is_special[ids])
             specials += np.array(ids, np.int64)[places].tolist()
             if role == "assistant":
-                answers.append((len(specials) - 1, np.array(ids[int(places[-1]) + 1 :], np.int64)))
+                answers.append((len(specials) - 1, ids[int(places[-1]) + 1 :]))
         for role, after in zip(chat.shape.roles, each[1:], strict=True):
             if role == "assistant" and after[:1] != [self._end]:
                 raise UserError(
