@@ -13,6 +13,7 @@ from vlm3data.types import (
     Calibration,
     DepthKind,
     Float32Array,
+    Float64Array,
     Frame,
     Held,
     Question,
@@ -181,6 +182,19 @@ class Rerenders(Protocol):
 
     def ask_again(self, held: Held, depth_kind: DepthKind, rng: np.random.Generator) -> list[Question]:
         """Return the questions that a stored sample supports, or raise `Drop`; none where it holds nothing for them."""
+        ...
+
+
+@runtime_checkable
+class ScoresSamples(Protocol):
+    """A task with metrics of whole samples that are no means over questions, such as areas under curves."""
+
+    def of_sample(self, answered: Sequence[Answered]) -> Sequence[float] | None:
+        """Return the numbers of one sample, from all its answers; None where it has none."""
+        ...
+
+    def over_samples(self, values: Float64Array) -> dict[str, float]:
+        """Return the metrics over the (n, k) numbers of n samples, in which a sample may be repeated."""
         ...
 
 

@@ -13,7 +13,7 @@ from vlm3data.geometry import rotation_angle_deg, rotation_from_yaw_pitch_roll_d
 from vlm3data.metrics import auc, auc_trapezoid, mean_of_each, relative_success
 from vlm3data.tasks._pose.measure import measure, measure_held, supported
 from vlm3data.tasks._pose.saying import FACTS, FIELDS, check, read, says, values_for, words_of
-from vlm3data.types import Answered, Cut, DepthKind, Held, Question, SourceFacts, View
+from vlm3data.types import Answered, Cut, DepthKind, Float64Array, Held, Question, SourceFacts, View
 from vlm3data.wording import PACKS, WordingPack
 
 TURNS = ("yaw_deg", "pitch_deg", "roll_deg")
@@ -133,20 +133,30 @@ class PoseTask:
         asked both; where either answer did not parse the pair is a miss.
         """
         means = mean_of_each(self.score(prediction, truth) for _, truth, prediction in answered)
-        errors: dict[str, dict[str, float]] = defaultdict(dict)
-        for sample, truth, prediction in answered:
+        of_pair: dict[str, list[Answered]] = defaultdict(list)
+        for one in answered:
+            of_pair[one.sample].append(one)
+        pairs = [errors for group in of_pair.values() if (errors := self.of_sample(group)) is not None]
+        return means | self.over_samples(np.array(pairs, float).reshape(-1, 2))
+
+    def of_sample(self, answered: Sequence[Answered]) -> tuple[float, float] | None:
+        """Return a pair's errors of rotation and direction, degrees; None where it was not asked both."""
+        errors: dict[str, float] = {}
+        for _, truth, prediction in answered:
             if truth["kind"] == "euler":
-                errors[sample]["rotation"] = _euler(prediction, truth)["rotation_deg"]
+                errors["rotation"] = _euler(prediction, truth)["rotation_deg"]
             elif truth["kind"] == "direction":
-                errors[sample]["direction"] = _direction(prediction, truth)["direction_deg"]
-        pairs = [(error["rotation"], error["direction"]) for error in errors.values() if len(error) == 2]
-        if not pairs:
-            return means
-        rotation_deg, direction_deg = np.array(pairs).T
+                errors["direction"] = _direction(prediction, truth)["direction_deg"]
+        return (errors["rotation"], errors["direction"]) if len(errors) == 2 else None
+
+    def over_samples(self, values: Float64Array) -> dict[str, float]:
+        """Return the areas under the curves over the errors (n, 2) of n pairs; nothing of none."""
+        if not len(values):
+            return {}
+        rotation_deg, direction_deg = values.T
         line_deg = np.minimum(direction_deg, 180 - direction_deg)
         return (
-            means
-            | {f"auc@{limit}": auc(rotation_deg, line_deg, limit) for limit in (5, 10, 20, 30)}
+            {f"auc@{limit}": auc(rotation_deg, line_deg, limit) for limit in (5, 10, 20, 30)}
             | {"auc_signed@30": auc(rotation_deg, direction_deg, 30)}
             | {f"auc_trapezoid@{limit}": auc_trapezoid(rotation_deg, line_deg, limit) for limit in (5, 10, 20)}
         )
