@@ -9,7 +9,9 @@ from typing import Annotated, Any, Literal
 from cyclopts import App, Parameter
 
 from vlm3data import __version__
-from vlm3data.command import UsageError, progress_bar, run_app
+from vlm3data.command import UsageError, run_app
+from vlm3train.cli_eval import evaluate
+from vlm3train.cli_predict import predict
 
 app = App(
     name="vlm3train",
@@ -17,6 +19,9 @@ app = App(
     help="Train a Qwen3-VL on a mixture of shards, and score it beside what could be guessed without looking.",
 )
 app.register_install_completion_command()
+
+app.command(evaluate, name="eval")
+app.command(predict)
 
 Flag = Annotated[bool, Parameter(negative=())]
 MANY_TEXTS = 2000
@@ -143,73 +148,6 @@ def sft(
     quieten()
     if train(settings):
         print(f"the model after {settings.steps} steps is in {settings.out}")
-
-
-@app.command(name="eval")
-def evaluate(
-    *,
-    model: tuple[str, ...],
-    shards: tuple[str, ...],
-    train_shards: tuple[str, ...] = (),
-    limit: int | None = None,
-    questions_per_image: int = 10,
-    batch_size: int = 64,
-    max_new_tokens: int = 64,
-    json: str | None = None,
-) -> None:
-    """Score models on shards, beside the median, a location prior and its own answers to swapped images.
-
-    Every question is asked by itself, answered greedily, parsed and scored by its task.
-
-    Example: vlm3train eval --model out/run --shards out/test --train-shards out/train --json out/eval.json
-
-    Parameters
-    ----------
-    model
-        Directory or hub name of a Qwen3-VL; may be given several times, for one table.
-    shards
-        Datasets to score on; may be given several times.
-    train_shards
-        Datasets that median and location prior are fitted on: those the model was trained on.
-    limit
-        Score the first so many samples of each dataset.
-    questions_per_image
-        The first so many stored questions of each sample and task.
-    batch_size
-        Questions answered at a time.
-    max_new_tokens
-        The longest answer; a model that thinks first wants 256.
-    json
-        Also write the numbers to this file.
-    """
-    from vlm3train.controls import fit_depth_on
-    from vlm3train.evaluate import evaluate as evaluate_rows
-    from vlm3train.evaluate import first_of_each_task, read_for_evaluation, write_json
-    from vlm3train.quiet import quieten
-
-    datasets = {url: read_for_evaluation(url, limit) for url in shards}
-    controls = fit_depth_on(train_shards)
-    quieten()
-    from vlm3train.generate import Generator
-    from vlm3train.tables import print_rows
-
-    every = [sample for samples in datasets.values() for sample in samples]
-    per_model = 2 * sum(len(first_of_each_task(sample, questions_per_image)) for sample in every)
-    rows, done = [], 0
-    with progress_bar("answering") as progress:
-
-        def advance(count: int) -> None:
-            nonlocal done
-            done += count
-            progress(done, per_model * len(model))
-
-        for name in model:
-            answer = Generator.load(name, batch_size, max_new_tokens, advance)
-            for url, samples in datasets.items():
-                rows += evaluate_rows(answer, (name, url), samples, questions_per_image, controls)
-    print_rows(rows, bool(train_shards))
-    if json:
-        write_json(json, {"train_shards": list(train_shards)}, rows)
 
 
 @app.command

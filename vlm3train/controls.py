@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
@@ -11,11 +11,27 @@ from typing import Any
 import numpy as np
 import simplejpeg
 
+from vlm3data import registry
+from vlm3data.contracts import Task
+from vlm3data.metrics import mean_of_each
+from vlm3data.randomness import rng_for
 from vlm3data.shards import read_samples
-from vlm3data.types import Float64Array, Sample
+from vlm3data.types import Float64Array, Question, Sample
 
 CELLS = 20
 """The location prior's cells along each axis."""
+CONSTANT_CANDIDATES, CONSTANT_TRIALS = 30, 200
+"""The constant is the best of so many answers, judged on so many questions of each kind."""
+ERRORS = ("_px", "_deg", "_grid", "_m", "abs_rel")
+"""How metrics end that are errors; all others are shares of right answers."""
+
+Guess = Callable[[Mapping[str, Any]], Any]
+"""A prediction, in the form that the task's parser has, from what a question tells: its truth without the answer."""
+
+
+def is_error(metric: str) -> bool:
+    """Tell whether less of a metric is better."""
+    return metric.endswith(ERRORS)
 
 
 @dataclass(frozen=True)
@@ -36,13 +52,49 @@ class DepthControls:
         return float(self.cell_median_m[row, column])
 
 
-def fit_depth(samples: Iterable[Sample]) -> DepthControls | None:
-    """Return the controls fitted on every depth question of `samples`; None if there is none."""
+@dataclass(frozen=True)
+class Controls:
+    """What could be guessed from training data alone, of every task."""
+
+    depth: DepthControls | None
+    constant: Mapping[tuple[str, str], Any]
+    """By task and kind of question: the one prediction that does best on training questions of this kind."""
+
+    def of(self, task: Task) -> dict[str, Guess]:
+        """Return the guesses by name; each makes a prediction from what a question says."""
+        if task.name == "depth":
+            return {"median": self.depth.median, "location": self.depth.location} if self.depth else {}
+        if not any(name == task.name for name, _ in self.constant):
+            return {}
+        return {"constant": lambda truth: self.constant.get((task.name, _kind(truth)))}
+
+
+def fit(samples: Iterable[Sample]) -> Controls | None:
+    """Return the controls fitted on every question of `samples`; None if there is none."""
     by_cell: dict[tuple[int, int], list[float]] = defaultdict(list)
+    others: dict[tuple[str, str], list[Question]] = defaultdict(list)
     for sample in samples:
         for question in sample.questions:
             if question.task == "depth":
                 by_cell[_cell(question.truth)].append(question.truth["depth_m"])
+            else:
+                others[question.task, _kind(question.truth)].append(question)
+    if not by_cell and not others:
+        return None
+    return Controls(_depth(by_cell), {name: _constant(name, questions) for name, questions in others.items()})
+
+
+def fit_on(urls: Iterable[str]) -> Controls | None:
+    """Return the controls fitted on whole datasets of shards."""
+    return fit(sample for url in urls for sample in read_samples(url))
+
+
+def guesses_without_training(task: str) -> dict[str, Guess]:
+    """Return the guesses that need no training data: a correspondence at the very pixel that was asked about."""
+    return {"same_place": lambda truth: tuple(truth["grid_xy"])} if task == "correspondence" else {}
+
+
+def _depth(by_cell: Mapping[tuple[int, int], list[float]]) -> DepthControls | None:
     if not by_cell:
         return None
     median_m = float(np.median(np.concatenate([np.asarray(depths) for depths in by_cell.values()])))
@@ -52,9 +104,25 @@ def fit_depth(samples: Iterable[Sample]) -> DepthControls | None:
     return DepthControls(median_m, cells)
 
 
-def fit_depth_on(urls: Iterable[str]) -> DepthControls | None:
-    """Return the controls fitted on whole datasets of shards."""
-    return fit_depth(sample for url in urls for sample in read_samples(url))
+def _constant(name: tuple[str, str], questions: Sequence[Question]) -> Any:
+    """Return, of some true answers, the one that scores best on some training questions of its kind."""
+    kind = registry.load("task", name[0])
+    task = kind(kind.Options())
+    rng = rng_for(0, "constant", *name)
+    drawn = [questions[i] for i in rng.permutation(len(questions))[:CONSTANT_TRIALS]]
+    candidates = [task.parse(question.answer, question.truth) for question in drawn[:CONSTANT_CANDIDATES]]
+
+    def worth(candidate: Any) -> tuple[float, float]:
+        scores = mean_of_each(task.score(candidate, question.truth) for question in drawn)
+        shares = [value for metric, value in scores.items() if not is_error(metric)]
+        return sum(shares), -sum(value for metric, value in scores.items() if is_error(metric))
+
+    return max((candidate for candidate in candidates if candidate is not None), key=worth, default=None)
+
+
+def _kind(truth: Mapping[str, Any]) -> str:
+    """Return the kind of question, within its task, that is answered in one form."""
+    return str(truth.get("category", truth.get("kind", "")))
 
 
 def with_swapped_images(samples: Sequence[Sample]) -> list[Sample] | None:

@@ -9,7 +9,7 @@ import pytest
 from vlm3data.build import BuildConfig, build
 from vlm3data.shards import read_samples
 from vlm3data.types import UserError
-from vlm3train.controls import fit_depth, with_swapped_images
+from vlm3train.controls import fit, with_swapped_images
 from vlm3train.evaluate import evaluate, write_json
 from vlm3train.generate import Generator
 from vlm3train.tables import print_rows
@@ -21,7 +21,7 @@ def _oracle(asked):
 
 def test_an_oracle_scores_one_and_silence_scores_nothing(shards):
     samples = list(read_samples(shards))
-    (row,) = evaluate(_oracle, ("model", "toy"), samples, 10, fit_depth(samples))
+    (row,) = evaluate(_oracle, ("model", "toy"), samples, 10, fit(samples))
     assert (row.scores, row.unparsed, row.questions) == ({"delta1": 1.0}, 0, 10 * len(samples))
     (row,) = evaluate(lambda asked: ["I cannot tell."] * len(asked), ("model", "toy"), samples, 10, None)
     assert (row.scores, row.unparsed, row.median) == ({"delta1": 0.0}, row.questions, None)
@@ -29,19 +29,21 @@ def test_an_oracle_scores_one_and_silence_scores_nothing(shards):
 
 def test_the_median_control_scores_what_a_constant_answer_does(shards):
     samples = list(read_samples(shards))
-    controls = fit_depth(samples)
-    (row,) = evaluate(lambda asked: [f"{controls.median_m} m"] * len(asked), ("model", "toy"), samples, 10, controls)
+    controls = fit(samples)
+    (row,) = evaluate(
+        lambda asked: [f"{controls.depth.median_m} m"] * len(asked), ("model", "toy"), samples, 10, controls
+    )
     assert row.scores == row.median
     assert row.location["delta1"] >= row.median["delta1"]
 
 
 def test_empty_cells_of_the_location_prior_hold_the_median(make_sample):
     samples = [make_sample("a", ["?"], depth_m=1.0), make_sample("b", ["?"] * 2, depth_m=9.0)]
-    controls = fit_depth(samples)
-    assert controls.median({}) == 9.0
-    assert controls.location({"grid_xy": [1999, 1999], "grid": 2000}) == 9.0
-    assert controls.location({"grid_xy": [5, 5], "grid": 2000}) == 5.0
-    assert fit_depth([]) is None
+    controls = fit(samples)
+    assert controls.depth.median({}) == 9.0
+    assert controls.depth.location({"grid_xy": [1999, 1999], "grid": 2000}) == 9.0
+    assert controls.depth.location({"grid_xy": [5, 5], "grid": 2000}) == 5.0
+    assert fit([]) is None
 
 
 def test_swapped_images_are_anothers_and_of_the_same_size_where_any_is(make_sample):
@@ -75,7 +77,7 @@ def test_an_untrained_model_goes_all_the_way_to_json(shards, model_dir, tmp_path
     samples = list(read_samples(shards))[:3]
     advanced = []
     answer = Generator.load(str(model_dir), batch_size=4, max_new_tokens=4, advance=advanced.append)
-    rows = evaluate(answer, ("model", "toy"), samples, 2, fit_depth(samples))
+    rows = evaluate(answer, ("model", "toy"), samples, 2, fit(samples))
     assert sum(advanced) == 2 * rows[0].questions == 12
     write_json(str(tmp_path / "deep" / "eval.json"), {"model": "nano"}, rows)
     written = json.loads((tmp_path / "deep" / "eval.json").read_text())
@@ -104,7 +106,7 @@ def pairs(tmp_path_factory) -> str:
 
 def test_tasks_on_two_images_are_scored_beside_those_on_one(pairs):
     samples = list(read_samples(pairs))
-    rows = {row.task: row for row in evaluate(_oracle, ("model", "toy"), samples, 4, fit_depth(samples))}
+    rows = {row.task: row for row in evaluate(_oracle, ("model", "toy"), samples, 4, fit(samples))}
     assert list(rows) == ["depth", "correspondence", "pose"]
     with_pairs = sum(len(sample.images) == 2 for sample in samples)
     assert rows["correspondence"].questions == 4 * with_pairs > 0
@@ -113,6 +115,8 @@ def test_tasks_on_two_images_are_scored_beside_those_on_one(pairs):
     assert rows["pose"].questions > 3 * with_pairs
     assert rows["pose"].swapped_images == rows["pose"].scores
     assert (rows["pose"].median, rows["depth"].median is None) == (None, False)
+    assert set(rows["pose"].controls) == {"constant"}
+    assert set(rows["correspondence"].controls) == {"constant", "same_place"}
     silent = evaluate(lambda asked: ["I cannot tell."] * len(asked), ("mute", "toy"), samples, 4, None)
     print_rows([*silent, *rows.values()], have_train_shards=False)
 

@@ -1,4 +1,4 @@
-"""The vertices of a PLY mesh, and small meshes written as ScanNet's are (binary, little-endian).
+"""The vertices of a PLY mesh; small meshes as ScanNet's are, and coloured points, written (binary, little-endian).
 
 Our own few lines, because the well-known reader is under the GPL. Of the format's header, `element`, `property`
 and the three encodings are understood; an element before the vertices must have properties of fixed size.
@@ -70,6 +70,19 @@ def write_mesh(file: BinaryIO, vertices_m: npt.ArrayLike, faces: npt.ArrayLike) 
     rows = np.empty(len(corners), np.dtype([("count", "u1"), ("corners", "<i4", 3)]))
     rows["count"], rows["corners"] = 3, corners
     file.write(header.encode() + xyz.tobytes() + rows.tobytes())
+
+
+def write_points(file: BinaryIO, points_m: npt.ArrayLike, rgb: npt.ArrayLike) -> None:
+    """Write points (n, 3) in float32 with their colours (n, 3) in 0 to 255."""
+    xyz = np.asarray(points_m, "<f4").reshape(-1, 3)
+    colours = "".join(f"property uchar {name}\n" for name in ("red", "green", "blue"))
+    header = (
+        "ply\nformat binary_little_endian 1.0\ncomment metres; x right, y down, z forward\n"
+        f"element vertex {len(xyz)}\nproperty float x\nproperty float y\nproperty float z\n{colours}end_header\n"
+    )
+    rows = np.empty(len(xyz), np.dtype([("xyz", "<f4", 3), ("rgb", "u1", 3)]))
+    rows["xyz"], rows["rgb"] = xyz, np.asarray(rgb, np.uint8).reshape(-1, 3)
+    file.write(header.encode() + rows.tobytes())
 
 
 def _read_header(file: BinaryIO, path: str) -> tuple[str, list[tuple[str, int, list[tuple[str, str]]]]]:
