@@ -46,3 +46,72 @@ def preview(
         print_json(page._asdict())
     else:
         print(f"wrote {out}: {page.samples:,} samples, {page.bytes / 1e6:,.1f} MB; open it in a browser")
+
+
+def stats(
+    target: str, *, limit: int | None = None, seed: int | None = None, plots: str | None = None, json: Json = False
+) -> None:
+    """Count what shards or a mixture hold: depths, focal lengths, pixels, pairs, questions, what was left out.
+
+    Reads every sample unless told otherwise; memory does not grow with them.
+
+    Example: vlm3data stats out/scannet --plots out/plots
+
+    Parameters
+    ----------
+    target
+        URL of a directory of shards, or a mixture's YAML: what its stream draws.
+    limit
+        Read at most this many samples; of a mixture by default as many as are planned, or 10,000.
+    seed
+        Of the choice of samples; of a mixture in place of its own.
+    plots
+        Also write PNG plots to this directory (needs `pip install 'vlm3[plot]'`).
+    json
+        Print everything as JSON.
+    """
+    from vlm3data.report.statistics import collect
+    from vlm3data.report.summary import print_statistics
+    from vlm3data.report.target import Target
+
+    if limit is not None and limit < 1:
+        raise UsageError("--limit must be at least 1")
+    with progress_bar("counting") as progress:
+        statistics = collect(Target.open(target, seed), limit, progress)
+    written: list[str] = []
+    if plots is not None:
+        from vlm3data.report.plots import write_plots
+
+        written = write_plots(statistics, plots)
+    if json:
+        print_json(statistics)
+    else:
+        print_statistics(statistics)
+        if plots is not None:
+            print(f"wrote {plots}: {', '.join(written)}")
+
+
+def card(shards: str, *, out: str | None = None) -> None:
+    """Write a dataset card in Markdown: counts, licence, settings, values, known limits, example questions.
+
+    Example: vlm3data card out/scannet --out out/scannet/README.md
+
+    Parameters
+    ----------
+    shards
+        URL of a directory of shards.
+    out
+        The file to write; by default it is printed.
+    """
+    from vlm3data.report.card import write_card
+    from vlm3data.report.target import Target
+    from vlm3data.storage import open_store, write_whole
+
+    with progress_bar("reading") as progress:
+        text = write_card(Target.open(shards), progress)
+    if out is None:
+        print(text, end="")
+        return
+    fs, path = open_store(out)
+    write_whole(fs, path, text.encode())
+    print(f"wrote {out}")

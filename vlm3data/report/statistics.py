@@ -27,11 +27,11 @@ MEASURES: dict[str, tuple[str, str, bool, Float64Array]] = {
     "source_focal_px": ("Focal length in the source", "px", _LOG, log_edges(10, 100_000, 100)),
     "focal_px": ("Focal length, unified", "px", _LOG, log_edges(10, 100_000, 100)),
     "image_mpx": ("Image size", "megapixels", _LOG, log_edges(0.001, 100, 60)),
-    "answer_chars": ("Length of the answers", "characters", _LINEAR, np.arange(0.0, 401.0)),
+    "answer_chars": ("Length of the answers", "characters", _LINEAR, np.arange(-0.5, 401)),
     "spanned": ("Overlap of pairs, at least", "share of the image", _LINEAR, np.linspace(0, 1, 101)),
-    "rotation_angle_deg": ("Rotation between the views", "°", _LINEAR, np.linspace(0, 180, 361)),
+    "rotation_angle_deg": ("Rotation between the views", "degrees", _LINEAR, np.linspace(0, 180, 361)),
     "distance_m": ("Distance between the cameras", "m", _LOG, log_edges(0.001, 1000, 40)),
-    "bearing_deg": ("Where camera 2 stands (0 ahead, 90 right)", "°", _LINEAR, np.linspace(-180, 180, 145)),
+    "bearing_deg": ("Bearing of camera 2, 90 is right", "degrees", _LINEAR, np.linspace(-180, 180, 145)),
     "object_range_m": ("Distance of the objects asked about", "m", _LOG, log_edges(0.1, 1000, 40)),
 }
 """Name -> title, unit, whether on a logarithmic axis, bins. `spanned` is the share of an image within the hull of its

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+from itertools import pairwise
 
 from vlm3data.report.palette import DATASETS, DEPTH, dataset_colours
 
@@ -32,6 +33,6 @@ def test_depth_darkens_evenly_from_near_to_far():
         linear = [((v / 255 + 0.055) / 1.055) ** 2.4 if v > 10 else v / 255 / 12.92 for v in bytes.fromhex(colour[1:])]
         return 116 * (0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]) ** (1 / 3) - 16
 
-    steps = [lightness(a) - lightness(b) for a, b in zip(DEPTH, DEPTH[1:], strict=False)]
+    steps = [lightness(a) - lightness(b) for a, b in pairwise(DEPTH)]
     assert min(steps) > 3
     assert max(steps) < 12

@@ -38,11 +38,18 @@ function reasonsOf(dataset, number) {
   });
 }
 
+// What the manifests name: samples that a build gave up because making them killed its process.
+function namesOf(number) {
+  const names = Object.values(about.shards[number]).flatMap((shard) => shard.quarantined || []);
+  return names.length > 0 && el("details", {}, el("summary", {}, `${plural(names.length, "sample")} named in the manifests of the shards shown`),
+    el("ul", { class: "names" }, names.map((name) => el("li", {}, said(`${name.scene}: ${name.key}`)))));
+}
+
 function showLeftOut() {
   byId("left-out").replaceChildren(
-    el("p", { class: "lead" }, "What the builds did not keep, as their manifests count it. They hold no names of what was left out; the buttons show what came of the same shards."),
+    el("p", { class: "lead" }, "What the builds did not keep, as their manifests count it. They count by reason, mostly without names; the buttons show the samples that came of the same shards."),
     el("div", { class: "panels wide" }, datasets.map((dataset, number) => el("article", { class: "panel" },
       el("h3", {}, swatch(dataset), said(dataset.name), el("span", { class: "unit" },
         `kept ${plural(dataset.kept.samples, "sample")}, ${plural(dataset.kept.labels, "label")}`)),
-      reasonsOf(dataset, number)))));
+      reasonsOf(dataset, number), namesOf(number)))));
 }
