@@ -9,9 +9,10 @@ from cyclopts import App, Parameter
 
 from vlm3data import __version__
 from vlm3data.cli_export import export
+from vlm3data.cli_doctor import doctor
 from vlm3data.cli_mix import mix
 from vlm3data.cli_rerender import rerender
-from vlm3data.cli_see import preview
+from vlm3data.cli_see import card, preview, stats
 from vlm3data.cli_sources import sources
 from vlm3data.cli_verify import verify
 from vlm3data.command import UsageError, print_json, progress_bar, run_app
@@ -23,12 +24,15 @@ app = App(
     help="Turn 3D datasets into focal-unified shards of images with text questions, and mix them.",
 )
 app.register_install_completion_command()
+app.command(doctor)
 app.command(mix)
 app.command(rerender)
 app.command(export)
 app.command(sources)
 app.command(verify)
 app.command(preview)
+app.command(stats)
+app.command(card)
 
 Json = Annotated[bool, Parameter(negative=())]
 
@@ -45,6 +49,7 @@ def build(
     focal: float = 1000.0,
     focal_mode: Literal["uniform", "square", "none"] = "uniform",
     align: Literal["crop", "pad", "none"] = "crop",
+    store: Literal["unified", "original"] = "unified",
     label_depth: Literal["z", "euclidean"] = "z",
     published: Annotated[bool, Parameter(negative=())] = False,
     pairs: int = 1,
@@ -86,6 +91,8 @@ def build(
         One scale for both axes (uniform), one per axis so that fx = fy (square), or none: every image as it was taken.
     align
         How sizes become multiples of 32: crop (centred), pad, or none.
+    store
+        Which image a shard holds: unified, or the source's own (original), which is unified whenever it is read.
     label_depth
         The kind of depth that labels are written in, whatever the source stores.
     published
@@ -128,6 +135,7 @@ def build(
         focal_px=focal,
         focal_mode=focal_mode,
         align=align,
+        store=store,
         label_depth=label_depth,
         published=published,
         pairs=pairs,

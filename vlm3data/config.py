@@ -82,7 +82,7 @@ def _keys_at(model: Any, loc: tuple[int | str, ...]) -> list[str]:
         if isinstance(model, type) and issubclass(model, BaseModel) and part in model.model_fields:
             model = model.model_fields[str(part)].annotation
         else:  # an entry of a mapping or a list: its value type comes last
-            model = get_args(model)[-1]
+            model = next(option for option in reversed(get_args(model)) if option is not ...)
         while get_origin(model) in (Union, UnionType):
             model = next(option for option in get_args(model) if option is not type(None))
     return list(model.model_fields) if hasattr(model, "model_fields") else []

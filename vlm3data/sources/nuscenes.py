@@ -213,12 +213,14 @@ class NuscenesSource:
     def _find_version(self, root: str) -> str:
         """Return the version to read: the one asked for, or the only one there is."""
         try:
-            entries = [str(path) for path in self._fs.ls(self._root, detail=False)] if root else []
+            entries = self._fs.ls(self._root, detail=True) if root else []
         except (FileNotFoundError, NotADirectoryError):
             entries = []
         if not entries:
             raise UserError(f"--root {root or '(missing)'}: there is no such directory, or it is empty")
-        names = (posixpath.basename(path.rstrip("/")) for path in entries)
+        # The archives v1.0-*.tgz often lie beside what was in them.
+        directories = (str(entry["name"]) for entry in entries if entry["type"] == "directory")
+        names = (posixpath.basename(path.rstrip("/")) for path in directories)
         versions = sorted(name for name in names if name.startswith("v1.0-"))
         wanted = self.options.tables
         if wanted in versions:
