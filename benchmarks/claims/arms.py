@@ -1,4 +1,4 @@
-"""What is compared: an arm is one way to train, run with several seeds."""
+"""An arm is one way to train, run with several seeds; all that is not said is the same for every arm."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from typing import Any
 from benchmarks.claims.pictures import Pictures
 
 RECIPE = {"batch_size": 256, "lr": 8e-4, "beta2": 0.95, "max_grad_norm": 1.0, "warmup_ratio": 0.05}
+STEPS = 600
+"""Of a run that is as long as others: 153,600 samples."""
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One way to train; everything not said is the recipe."""
+    """One way to train."""
 
     name: str
     train: tuple[Pictures, ...]
@@ -20,14 +22,22 @@ class Arm:
     size: str = "mini"
     pixels: int = 10
     """Questions per sample."""
+    tasks: dict[str, float] | None = field(default=None, hash=False)
+    """Which of the shards' tasks are asked; all where it is None."""
+    length: float = 1.0
+    """Steps, over those of other arms."""
     train_settings: dict[str, Any] = field(default_factory=dict, hash=False)
     """Of `vlm3train sft`, in place of the recipe's."""
-    mixture: dict[str, Any] = field(default_factory=dict, hash=False)
-    """Of the mixture's file, in place of equal weights."""
+    score_flags: tuple[str, ...] = ()
+    """Of `vlm3train eval`, besides the usual ones."""
 
     def sft(self) -> dict[str, Any]:
         """Return the settings of `vlm3train sft`."""
         return RECIPE | self.train_settings
+
+    def entry(self) -> dict[str, Any]:
+        """Return what the mixture says of each dataset."""
+        return {"weight": 1, "pixels": self.pixels} | ({"tasks": self.tasks} if self.tasks else {})
 
     def needs(self) -> tuple[Pictures, ...]:
         """Return every dataset."""

@@ -10,22 +10,32 @@ from typing import Any
 
 from vlm3data.build import BuildConfig, build
 
-WORDINGS = "vlm3data/wordings/depth_short.yaml"
+PACKS = "benchmarks/claims/wordings"
+WORDINGS = {
+    "depth": "vlm3data/wordings/depth_short.yaml",
+    "depth by marker": "vlm3data/wordings/depth_marker.yaml",
+    "correspondence": f"{PACKS}/correspondence.yaml",
+    "pose": f"{PACKS}/pose.yaml",
+    "objects": "vlm3data/wordings/objects.yaml",
+}
+"""Short ones: a model from scratch has every word to learn, and each costs time."""
 FOCAL_PX = 222.0
 """Of pictures 256 px wide that span 60 degrees, and a third of a pixel more, so that rounding shrinks none."""
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """One dataset of shards; what it is called is what it is."""
+    """One dataset of shards. Two with the same name are the same."""
 
     domain: str
     split: str
     images: int
     kind: str = ""
-    """What else sets it apart, in a word."""
-    config: dict[str, Any] = field(default_factory=dict, hash=False)
-    options: dict[str, Any] = field(default_factory=dict, hash=False)
+    """What sets it apart from the domain's plain pictures, in a word."""
+    config: dict[str, Any] = field(default_factory=dict, hash=False, compare=False)
+    """Of the build, in place of what is plain."""
+    options: dict[str, Any] = field(default_factory=dict, hash=False, compare=False)
+    """Of the source, likewise."""
 
     @property
     def name(self) -> str:
@@ -39,7 +49,7 @@ class Pictures:
             "split": self.split,
             "limit": self.images,
             "options": {"domains": [self.domain], "views": 1, "size_jitter": 0.0, "hfov_deg": [60, 60]} | self.options,
-            "tasks": {"depth": {"wordings": WORDINGS}},
+            "tasks": {"depth": {"wordings": WORDINGS["depth"]}},
             "focal_px": FOCAL_PX,
             "shard_size": 250,
         }

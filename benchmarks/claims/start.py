@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import yaml
@@ -11,7 +12,8 @@ import yaml
 from benchmarks.claims.pictures import WORDINGS
 from vlm3data.randomness import rng_for
 
-TEXTS = 3000
+TEXTS = 400
+"""Of each wording."""
 
 
 def untrained(work: Path, size: str, seed: int) -> Path:
@@ -24,13 +26,18 @@ def untrained(work: Path, size: str, seed: int) -> Path:
     return out
 
 
-def _texts() -> Iterator[str]:
+@cache
+def _texts() -> tuple[str, ...]:
+    return tuple(_made_up())
+
+
+def _made_up() -> Iterator[str]:
     """Yield what the wordings may come to, with made-up numbers; the tokenizer is the same for every arm and seed."""
     rng = rng_for(0, "claims tokenizer")
-    wordings = yaml.safe_load(Path(WORDINGS).read_text())["wordings"]
-    templates = [wording[part] for wording in wordings for part in ("question", "answer")]
-    yield from ("user\n", "assistant\n") * TEXTS
-    for _ in range(TEXTS):
-        for template in templates:
-            parts = string.Formatter().parse(template)
+    packs = [yaml.safe_load(Path(path).read_text())["wordings"] for path in WORDINGS.values()]
+    templates = [wording[part] for pack in packs for wording in pack for part in ("question", "answer")]
+    for template in templates:
+        parts = list(string.Formatter().parse(template))
+        for _ in range(TEXTS):
             yield "".join(text + (str(rng.integers(2000)) if name else "") for text, name, _, _ in parts)
+            yield from ("user\n", "assistant\n")

@@ -10,13 +10,16 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from benchmarks.claims.arms import Arm, depth, held_out
 from benchmarks.claims.pictures import build_missing
-from benchmarks.claims.runner import Lab, Run, Scoring, gpu_count
+from benchmarks.claims.run import Run, Scoring
+from benchmarks.claims.runner import Lab, gpu_count
 
 VARIED = ("street", "room", "hall", "yard")
 EVERY = ("court", *VARIED)
@@ -59,38 +62,38 @@ def sweep(work: Path, out: Path, minutes: float, only: str | None, quick: bool) 
     if only:
         arms = [arm for arm in arms if arm.name in only.split(",")]
     scoring = Scoring(limit=4, prior_images=50) if quick else Scoring(limit=200)
-    lab = Lab(work, out, minutes, per_gpu=-(-len(arms) // max(gpu_count(), 1)), scoring=scoring)
-    needed = [one for arm in arms for one in (*arm.needs(), *scoring.priors(arm))]
-    build_missing(needed, lab.shards, len(os.sched_getaffinity(0)), lab.tell)
-    runs = [Run(arm, 0, 2) for arm in arms] if quick else _timed(lab, arms)
-    results = lab.run_all(runs)
+    lab = Lab(work, out, minutes, per_gpu=-(-len(arms) // max(gpu_count(), 1)))
+    runs = [Run(arm, 0, 2, scoring) for arm in arms]
+    build_missing((one for run in runs for one in run.needs()), lab.shards, len(os.sched_getaffinity(0)), lab.tell)
+    results = lab.do(runs if quick else timed(lab, runs))
     for result in results:
         print_curve(result)
     return results
 
 
-def _timed(lab: Lab, arms: list[Arm]) -> list[Run]:
-    """Return a run for each arm that ends in time, from how fast short runs of all of them at once were."""
-    trials = [Run(replace(arm, name=f"{arm.name}-trial", tests=()), 0, 40) for arm in arms]
+def timed(lab: Lab, runs: Sequence[Run]) -> list[Run]:
+    """Return the runs with as many steps as fit, from how fast short ones of all of them at once were."""
+    trials = [replace(run, arm=replace(run.arm, name=f"{run.arm.name}-trial", tests=()), steps=40) for run in runs]
     lab.tell("measuring the speed")
-    started = lab.seconds_left
+    before = lab.seconds_left
     rates = {}
-    for result in lab.run_all(trials):
-        first, last = result["log"][len(result["log"]) // 2], result["log"][-1]
-        seconds = last["samples"] / last["samples_per_s"] - first["samples"] / first["samples_per_s"]
-        rates[result["arm"].removesuffix("-trial")] = (last["samples"] - first["samples"]) / seconds
-        lab.tell(f"{result['arm']}: {rates[result['arm'].removesuffix('-trial')]:.0f} samples/s")
-    overhead = started - lab.seconds_left
-    budget = lab.seconds_left - SCORING_S - min(overhead, 40)
-    batch = {arm.name: arm.sft()["batch_size"] for arm in arms}
-    return [Run(arm, 0, max(10, int(0.93 * budget * rates[arm.name] / batch[arm.name]))) for arm in arms]
+    for result in lab.do(trials):
+        # Of the second half: what is compiled and loaded by then.
+        rate = median(line["samples_per_s"] for line in result["log"][len(result["log"]) // 2 :])
+        rates[result["arm"].removesuffix("-trial")] = rate
+        lab.tell(f"{result['arm']}: {rate:.0f} samples/s")
+    budget = lab.seconds_left - SCORING_S - min(before - lab.seconds_left, 40)
+    return [
+        replace(run, steps=max(10, int(0.93 * budget * rates[run.arm.name] / run.arm.sft()["batch_size"])))
+        for run in runs
+    ]
 
 
 def print_curve(result: dict[str, Any]) -> None:
     """Print how the loss fell."""
     print(f"\n{result['run']}: {result['steps']} steps in {result['train_s']} s, {result['settings']}")
     for line in result["log"][:: max(1, len(result["log"]) // 12)]:
-        print("  " + "  ".join(f"{key} {line[key]:.5g}" for key in SHOWN if key in line))
+        print("  " + "  ".join(f"{key} {line[key]:.5g}" for key in SHOWN if line.get(key) is not None))
     for row in result["rows"]:
         controls = f"other image {row['swapped_images']}  prior {row['location']}"
         print(f"  {Path(row['dataset']).name}: {row['scores']}  {controls}")

@@ -1,0 +1,121 @@
+"""One training run and its score, as a user would: `vlm3train sft`, then `vlm3train eval`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from benchmarks.claims.arms import Arm
+from benchmarks.claims.pictures import Pictures
+from benchmarks.claims.runner import Job, Lab
+from benchmarks.claims.start import untrained
+
+LOG_LINES = 40
+"""Of a run's log that are kept."""
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What `vlm3train eval` is told."""
+
+    limit: int = 300
+    questions_per_image: int = 5
+    batch_size: int = 250
+    prior_images: int = 2000
+    """Images of each training dataset that the location prior is fitted on: more change little."""
+
+    def priors(self, arm: Arm) -> list[Pictures]:
+        """Return the first images of what the arm learns from."""
+        return [one.of_size(min(self.prior_images, one.images)) for one in arm.train]
+
+
+@dataclass(frozen=True)
+class Run(Job):
+    """An arm with one seed."""
+
+    arm: Arm
+    seed: int
+    steps: int
+    scoring: Scoring = field(default_factory=Scoring)
+    whole_machine: bool = False
+    """Trained on all GPUs at once, its batch divided among them."""
+
+    @property
+    def name(self) -> str:
+        """Return what the run is listed under."""
+        return f"{self.arm.name}-{self.seed}"
+
+    def needs(self) -> list[Pictures]:
+        """Return every dataset."""
+        return [*self.arm.needs(), *self.scoring.priors(self.arm)]
+
+    def prepare(self, lab: Lab) -> None:
+        """Write the untrained model."""
+        untrained(lab.work, self.arm.size, self.seed)
+
+    def work(self, lab: Lab, folder: Path, gpu: int) -> list[dict[str, Any]]:
+        """Train and score."""
+        start = time.monotonic()
+        self._train(lab, folder, gpu)
+        seconds = time.monotonic() - start
+        lab.tell(f"{self.name}: trained {self.steps} steps in {seconds:.0f} s")
+        lines = [json.loads(line) for line in (folder / "model" / "log.jsonl").read_text().splitlines()]
+        log = [{key: value for key, value in line.items() if key != "datasets"} for line in lines]
+        result = {
+            "run": self.name,
+            "arm": self.arm.name,
+            "seed": self.seed,
+            "steps": self.steps,
+            "samples": log[-1]["samples"],
+            "settings": self.arm.sft() | {"size": self.arm.size, "pixels": self.arm.pixels},
+            "train_s": round(seconds, 1),
+            "log": log,
+            "rows": self._score(lab, folder, gpu),
+        }
+        return [result]
+
+    def _train(self, lab: Lab, folder: Path, gpu: int) -> None:
+        arm = self.arm
+        folder.mkdir(parents=True)
+        datasets = {one.name: {"shards": one.at(lab.shards)} | arm.entry() for one in arm.train}
+        processes = lab.gpus if self.whole_machine and lab.gpus > 1 else 1
+        settings = arm.sft() | {
+            "model": str(untrained(lab.work, arm.size, self.seed)),
+            "mixture": str(folder / "mixture.yaml"),
+            "out": str(folder / "model"),
+            "steps": self.steps,
+            "seed": self.seed,
+            "workers": lab.workers if processes == 1 else max(1, lab.workers // processes),
+            "log_every": max(1, self.steps // LOG_LINES),
+        }
+        settings["batch_size"] //= processes
+        if lab.gpus:
+            settings["compile"] = True
+        (folder / "mixture.yaml").write_text(yaml.safe_dump({"seed": self.seed, "datasets": datasets}, sort_keys=False))
+        (folder / "sft.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
+        command = [sys.executable, "-m"]
+        if processes > 1:
+            command += ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
+        command += ["vlm3train.cli", "sft", str(folder / "sft.yaml")]
+        lab.call(command, gpu if processes == 1 else None, folder / "sft.txt")
+
+    def _score(self, lab: Lab, folder: Path, gpu: int) -> list[dict[str, Any]]:
+        if not self.arm.tests:
+            return []
+        told = folder / "eval.json"
+        command = [sys.executable, "-m", "vlm3train.cli", "eval", "--model", str(folder / "model")]
+        for one in self.arm.tests:
+            command += ["--shards", one.at(lab.shards)]
+        for one in self.scoring.priors(self.arm):
+            command += ["--train-shards", one.at(lab.shards)]
+        command += ["--limit", str(self.scoring.limit), "--batch-size", str(self.scoring.batch_size)]
+        command += ["--questions-per-image", str(self.scoring.questions_per_image), "--max-new-tokens", "40"]
+        lab.call([*command, "--json", str(told), *self.arm.score_flags], gpu, folder / "eval.txt")
+        rows = json.loads(told.read_text())["rows"]
+        return [{key: value for key, value in row.items() if key != "examples"} for row in rows]
