@@ -13,6 +13,7 @@ from pydantic import Field
 from vlm3data import registry
 from vlm3data.config import Config
 from vlm3data.contracts import Calibrator, Source, Task
+from vlm3data.shards.original import movable
 from vlm3data.types import DepthKind
 
 FORMAT = 3
@@ -35,6 +36,8 @@ class BuildConfig(Config):
     focal_px: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1000.0
     focal_mode: Literal["uniform", "square", "none"] = "uniform"
     align: Literal["crop", "pad", "none"] = "crop"
+    store: Literal["unified", "original"] = "unified"
+    """Which image a shard holds: the one that the model sees, or the source's own, unified when it is read."""
     label_depth: DepthKind = "z"
     """The kind of depth that labels are written in, whatever the source stores."""
     published: bool = False
@@ -64,7 +67,7 @@ def open_tasks(config: BuildConfig) -> list[Task]:
     for name, options in sorted(config.tasks.items()):
         task = registry.load("task", name)
         opened.append(task(task.Options.check(options, where=f"task {name}")))
-    return opened
+    return movable(opened) if config.store == "original" else opened
 
 
 def open_calibrator(config: BuildConfig) -> Calibrator | None:

@@ -39,7 +39,13 @@ def _of_dataset(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str
         )
     if before["pixels"] != after["pixels"]:
         found.append(f"{after['pixels']} pixels, had {before['pixels']}")
+    if before.get("unify") != after.get("unify"):
+        found.append(f"its images unified to {_unified(after)}, were to {_unified(before)}")
     return found
+
+
+def _unified(locked: Mapping[str, Any]) -> str:
+    return " and ".join(f"{key} {value}" for key, value in locked.get("unify", {}).items()) or "what it was built for"
 
 
 def _of_shares(before: list[Any], after: list[Any], names: list[str]) -> list[str]:

@@ -11,6 +11,7 @@ from vlm3data import __version__
 from vlm3data.cli_export import export
 from vlm3data.cli_doctor import doctor
 from vlm3data.cli_mix import mix
+from vlm3data.cli_new import new_source
 from vlm3data.cli_rerender import rerender
 from vlm3data.cli_see import card, preview, stats
 from vlm3data.cli_sources import sources
@@ -26,6 +27,7 @@ app = App(
 app.register_install_completion_command()
 app.command(doctor)
 app.command(mix)
+app.command(new_source)
 app.command(rerender)
 app.command(export)
 app.command(sources)

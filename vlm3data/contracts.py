@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -16,6 +17,7 @@ from vlm3data.types import (
     Float64Array,
     Frame,
     Held,
+    Move,
     Question,
     SceneRef,
     SourceFacts,
@@ -90,7 +92,7 @@ class Engine(Protocol):
         address: str | None = None,
         again: Callable[[Any], Any] | None = None,
         needs: Needs | None = None,
-    ) -> Iterator[tuple[Any, Any]]:
+    ) -> Generator[tuple[Any, Any], None, None]:
         """Yield `(job, function(job))` as jobs finish, in any order; raise what a job raises.
 
         A job whose worker process died is done again, by `again` where that is given. Jobs are taken from the iterable
@@ -186,6 +188,26 @@ class Rerenders(Protocol):
 
 
 @runtime_checkable
+class MovesLabels(Rerenders, Protocol):
+    """A task whose labels can be kept in the pixels of the source images, and moved when they are read.
+
+    Both methods change the truths alone, and leave out what has no place there; `ask_again` then words them.
+    """
+
+    def why_not_moved(self) -> str | None:
+        """Return in words why these options cannot be asked of images that are unified when they are read."""
+        ...
+
+    def to_source(self, asked: Sequence[Question], views: Sequence[View]) -> list[Question]:
+        """Return this task's questions about the views with labels in the pixels of their source images."""
+        ...
+
+    def to_view(self, stored: Sequence[Question], moves: Sequence[Move], cut: Counter[str]) -> list[Question]:
+        """Return them with labels in the pixels of the moved images; those left out are counted by reason in `cut`."""
+        ...
+
+
+@runtime_checkable
 class ScoresSamples(Protocol):
     """A task with metrics of whole samples that are no means over questions, such as areas under curves."""
 
@@ -245,6 +267,7 @@ __all__ = [
     "KnowsOverlap",
     "Layout",
     "Member",
+    "MovesLabels",
     "Needs",
     "Rerenders",
     "Scheme",

@@ -41,6 +41,11 @@ def decode_rgb(data: bytes, size_px: tuple[int, int] | None = None, *, upright: 
     return np.ascontiguousarray(TURNED[turn](stored))
 
 
+def is_upright_jpeg(data: bytes, *, upright: bool) -> bool:
+    """Tell whether `data` is a JPEG whose pixels, as stored, are those that `decode_rgb` gives."""
+    return data[:2] == JPEG_MAGIC and not (upright and read_exif(data).orientation != UPRIGHT)
+
+
 def encode_jpeg(image: UInt8Array, quality: int) -> bytes:
     """Return `image` as a baseline JPEG with 4:2:0 chroma."""
     return simplejpeg.encode_jpeg(image, quality, colorspace="RGB", colorsubsampling="420")

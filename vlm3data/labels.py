@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from vlm3data.geometry import convert_depth, move_pixels, project, rays
-from vlm3data.types import Camera, DepthKind, DepthPoints, Float32Array, Int64Array
+from vlm3data.types import Camera, DepthKind, DepthPoints, Float32Array, Float64Array, Int64Array, Move
 
 CANDIDATES = 1024
 """How many pixels of a dense depth map are looked at: far more than are stored, far fewer than there are."""
@@ -77,35 +78,34 @@ def sound(
     return _without(points, faults, dropped)
 
 
-def moved(
-    points: DepthPoints,
-    source_camera: Camera,
-    unified: Camera,
-    aligned: Camera,
-    scale: tuple[float, float],
-    crop_xy_px: tuple[int, int],
-    cut: Counter[str],
-    *,
-    published: bool = False,
-) -> DepthPoints:
-    """Return the points in the unified image, the nearest surface only where several fall into one pixel.
+def moved(points: DepthPoints, move: Move, cut: Counter[str]) -> tuple[DepthPoints, Int64Array]:
+    """Return the points in the unified image, and which of `points` they are, in their order.
 
-    `unified` is the camera before alignment: padding beyond its size shows nothing and takes no label. What
-    the processing itself removes is counted in `cut`.
+    Of several that fall into one pixel the nearest surface alone. What the processing itself removes is counted in
+    `cut`.
     """
-    pixel_px = move_pixels(points.pixel_px, source_camera, scale, crop_xy_px, published=published)
-    offset = np.array(crop_xy_px)
-    low = np.maximum(0, -offset)
-    high = np.minimum((aligned.width_px, aligned.height_px), np.array((unified.width_px, unified.height_px)) - offset)
-    outside = ((pixel_px < low) | (pixel_px >= high)).any(axis=1)
-    inside = _without(DepthPoints(pixel_px, points.depth_m), {"cropped": outside}, cut)
-    flat = inside.pixel_px[:, 1] * aligned.width_px + inside.pixel_px[:, 0]
-    if np.diff(np.sort(flat)).all():
-        return inside
-    nearest_first = np.lexsort((inside.depth_m, flat))
-    again = np.zeros(len(flat), bool)
-    again[nearest_first[1:]] = np.diff(flat[nearest_first]) == 0
-    return _without(inside, {"same_pixel": again}, cut)
+    pixel_px = move_pixels(points.pixel_px, move.source_camera, move.scale, move.crop_xy_px, published=move.published)
+    kept = np.flatnonzero(in_sight(pixel_px, move))
+    if len(kept) < len(pixel_px):
+        cut["cropped"] += len(pixel_px) - len(kept)
+    flat = pixel_px[kept, 1] * move.camera.width_px + pixel_px[kept, 0]
+    if not np.diff(np.sort(flat)).all():
+        nearest_first = np.lexsort((points.depth_m[kept], flat))
+        again = np.zeros(len(flat), bool)
+        again[nearest_first[1:]] = np.diff(flat[nearest_first]) == 0
+        cut["same_pixel"] += int(again.sum())
+        kept = kept[~again]
+    return DepthPoints(pixel_px[kept], points.depth_m[kept]), kept
+
+
+def in_sight(xy_px: Int64Array | Float64Array, move: Move) -> npt.NDArray[np.bool_]:
+    """Return which of the moved places (n, 2) lie in the image; padding shows nothing and takes no label."""
+    offset = np.array(move.crop_xy_px)
+    unified, aligned = ((camera.width_px, camera.height_px) for camera in (move.unified, move.camera))
+    low, high = np.maximum(0, -offset), np.minimum(aligned, np.array(unified) - offset)
+    with np.errstate(invalid="ignore"):
+        inside: npt.NDArray[np.bool_] = (xy_px >= low) & (xy_px < high)
+    return np.logical_and.reduce(inside, axis=1)
 
 
 def of_kind(points: DepthPoints, camera: Camera, have: DepthKind, want: DepthKind) -> DepthPoints:

@@ -16,7 +16,7 @@ from vlm3data.contracts import Member
 from vlm3data.mixture_spec import Entry, MixtureSpec, read_spec, walk
 from vlm3data.schedule import Course, Leaf, Schedule, Stretch
 from vlm3data.selection import Selection, answer_chars, select
-from vlm3data.shards import Dataset, ShardCache
+from vlm3data.shards import Dataset, ShardCache, Unify
 from vlm3data.types import Int64Array, UserError
 
 
@@ -115,7 +115,7 @@ class Mixture:
 
     def _parts_of(self, path: str, entry: Entry) -> list[Part]:
         try:
-            dataset = None if entry.shards is None else Dataset(entry.shards, path, self._cache)
+            dataset = None if entry.shards is None else Dataset(entry.shards, path, self._cache, self._unify(entry))
             tasks: Mapping[str | None, float] = {**entry.tasks} if entry.tasks else {None: 1.0}
             parts = [
                 Part(
@@ -134,6 +134,9 @@ class Mixture:
         except UserError as error:
             raise UserError(f"{self.where}: datasets.{path}: {error}") from error
         return parts
+
+    def _unify(self, entry: Entry) -> Unify:
+        return Unify(entry.focal_px or self.spec.focal_px, entry.align or self.spec.align)
 
     def _refuse_duplicates(self, parts: Sequence[Part]) -> None:
         """The same samples under two names would be seen more often than anybody asked for."""
@@ -163,7 +166,7 @@ class Mixture:
         above: str,
     ) -> dict[str, float]:
         where = f"{self.where}: " + (f"datasets.{above.rstrip('/')}.weighting" if above else "weighting")
-        members = [self._member(f"{above}{name}", name, entry, weights) for name, entry in entries.items()]
+        members = [self.member(f"{above}{name}", entry, weights) for name, entry in entries.items()]
         options = dict(weighting)
         name = options.pop("scheme", "explicit")
         try:
@@ -184,10 +187,12 @@ class Mixture:
             shares |= {path: share * part for path, part in inner.items()}
         return shares
 
-    def _member(self, path: str, name: str, entry: Entry, weights: Mapping[str, float]) -> Member:
+    def member(self, path: str, entry: Entry, weights: Mapping[str, float]) -> Member:
+        """Return what a weighting scheme knows of the dataset or group at `path`; `weights` stand in for the file's."""
         under = [part for part in self.parts if part.name.partition("#")[0] == path or part.name.startswith(f"{path}/")]
         samples = sum(part.size for part in under) if entry.tasks is None else max(part.size for part in under)
-        return Member(name, weights.get(path, entry.weight), entry.repeat, samples, partial(_mean_answer_chars, under))
+        name, weight = path.rpartition("/")[2], weights.get(path, entry.weight)
+        return Member(name, weight, entry.repeat, samples, partial(_mean_answer_chars, under))
 
     @cached_property
     def course(self) -> Course:
@@ -223,6 +228,7 @@ class Mixture:
                     "selection": str(part.selection),
                     "pixels": part.entry.pixels,
                 }
+                | _seen(part.dataset)
                 for part in self.parts
             },
         }
@@ -253,6 +259,12 @@ class Mixture:
                 }
             )
         return rows
+
+
+def _seen(dataset: Dataset | None) -> dict[str, Any]:
+    """Return how images are unified as they are read; nothing where they are as built."""
+    unify = {} if dataset is None or not dataset.is_original else dataset.unify._asdict()
+    return {"unify": said} if (said := {key: value for key, value in unify.items() if value is not None}) else {}
 
 
 def _mean_answer_chars(parts: Sequence[Part]) -> float | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -20,6 +20,7 @@ def _name(name: str) -> str:
 
 
 Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Focal = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Name = Annotated[str, AfterValidator(_name)]
 
 
@@ -47,6 +48,10 @@ class Entry(Config):
     """Only the samples for which this SQL expression over the index holds."""
     limit: Annotated[int, Field(gt=0)] | None = None
     """At most this many samples, drawn at random."""
+    focal_px: Focal | None = None
+    """The focal length that images are unified to as they are read: only of shards built with `--store original`."""
+    align: Literal["crop", "pad", "none"] | None = None
+    """How their sizes become multiples of 32; both as built where they are not given."""
 
     @model_validator(mode="after")
     def _is_one_of_the_two(self) -> Self:
@@ -94,6 +99,9 @@ class MixtureSpec(Config):
     weighting: dict[str, Any] = {"scheme": "explicit"}
     schedule: tuple[Stage, ...] = ()
     """Weights that change over the run."""
+    focal_px: Focal | None = None
+    align: Literal["crop", "pad", "none"] | None = None
+    """How all datasets' images are unified that do not say otherwise, and whose shards hold the source's own."""
     cache: CacheSpec | None = None
     """Without it, what comes over a network is read anew every epoch."""
     read_ahead: Annotated[int, Field(gt=0)] = 64

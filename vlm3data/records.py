@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from vlm3data.types import Calibration, Camera, Distortion, Question, View
+from vlm3data.types import Calibration, Camera, Distortion, Question, SourceFacts, View
 
 
 def question_record(question: Question) -> dict[str, Any]:
@@ -30,8 +30,8 @@ def view_record(view: View) -> dict[str, Any]:
     """
     record: dict[str, Any] = {
         "frame": view.frame,
-        "source_camera": _camera_record(view.source_camera),
-        "camera": _camera_record(view.camera),
+        "source_camera": camera_record(view.source_camera),
+        "camera": camera_record(view.camera),
         "scale": list(view.scale),
         "crop_xy_px": list(view.crop_xy_px),
     }
@@ -51,7 +51,7 @@ def _calibration_record(calibration: Calibration) -> dict[str, Any]:
     }
 
 
-def _camera_record(camera: Camera) -> dict[str, Any]:
+def camera_record(camera: Camera) -> dict[str, Any]:
     """Return what `asdict` would, without its deep copies, which cost more than the labels."""
     distortion = camera.distortion
     return {
@@ -63,3 +63,9 @@ def _camera_record(camera: Camera) -> dict[str, Any]:
         "height_px": camera.height_px,
         "distortion": distortion and {"model": distortion.model, "params": list(distortion.params)},
     }
+
+
+def facts_of(record: Mapping[str, Any]) -> SourceFacts:
+    """Return the facts that a dataset.json holds."""
+    plain: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in record.items()}
+    return SourceFacts(**plain)

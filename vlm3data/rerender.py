@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any
@@ -18,9 +19,11 @@ from vlm3data import registry, shards
 from vlm3data.budget import refuse_other_builds, total_of
 from vlm3data.build_config import FORMAT, digest_of
 from vlm3data.contracts import Rerenders
+from vlm3data.output import open_output, plan_at
 from vlm3data.randomness import rng_for
-from vlm3data.records import camera_of, question_record
+from vlm3data.records import camera_of, facts_of, question_record
 from vlm3data.shards import CorruptSampleError, Dataset, ShardTally
+from vlm3data.shards.original import keep_packs, pack_name
 from vlm3data.storage import absolute, open_store
 from vlm3data.types import DepthKind, Drop, Held, Question, Sample, SourceFacts, UserError
 
@@ -70,25 +73,27 @@ def rerender(
     run = registry.load("engine", engine)
     url, out = absolute(url), absolute(out)
     jobs = plan(url, tasks, label_depth)
-    fs, directory = open_store(out)
-    fs.makedirs(directory, exist_ok=True)
-    manifests = shards.committed(fs, directory)
-    refuse_other_builds(manifests, {job.name: job.digest for job in jobs}, out)
-    todo = [job for job in jobs if job.name not in manifests]
-    total = sum(job.samples for job in jobs)
-    done = total - sum(job.samples for job in todo)
-    progress(done, total)
-    for job, manifest in run(partial(rerender_shard, out), todo, workers=workers, address=ray_address):
-        manifests[job.name] = manifest
-        done += job.samples
+    with open_output(out) as (fs, directory):
+        finished = shards.summaries(fs, directory)
+        refuse_other_builds(finished, {job.name: job.digest for job in jobs}, out)
+        if plan_at(fs, directory, out) is not None:
+            raise UserError(f"{out} holds the plan of a build: nothing was changed; choose another --out")
+        todo = [job for job in jobs if job.name not in finished]
+        total = sum(job.samples for job in jobs)
+        done = total - sum(job.samples for job in todo)
         progress(done, total)
-    ordered = [manifests[job.name] for job in jobs]
-    if not any(manifest["samples"] for manifest in ordered):
-        raise UserError(f"{url}: no sample holds anything for {', '.join(jobs[0].options)}")
-    config, about = jobs[0].config, {"facts": _open(url).about["facts"], "rerendered": jobs[0].about["rerendered"]}
-    return shards.write_index(
-        fs, directory, ordered, {"config": config, "digest": digest_of(config)} | about | total_of(ordered)
-    )
+        with closing(run(partial(rerender_shard, out), todo, workers=workers, address=ray_address)) as results:
+            for job, manifest in results:
+                finished[job.name] = manifest
+                done += job.samples
+                progress(done, total)
+        ordered = [finished[job.name] for job in jobs]
+        if not any(manifest["samples"] for manifest in ordered):
+            raise UserError(f"{url}: no sample holds anything for {', '.join(jobs[0].options)}")
+        if _open(url).is_original:
+            keep_packs(fs, directory, jobs[0].options)
+        manifests = shards.manifests_of(fs, directory, [job.name for job in jobs])
+        return shards.write_index(fs, directory, manifests, _about(jobs[0], total_of(ordered)))
 
 
 def plan(
@@ -103,7 +108,7 @@ def plan(
         )
     held = before["tasks"]
     given = {name: {} for name in held} if tasks is None else tasks
-    options = {name: _options(name, changed, held, url) for name, changed in sorted(given.items())}
+    options = {name: _options(name, changed, held, url, dataset.is_original) for name, changed in sorted(given.items())}
     opened = _open_tasks(options)
     for name, task in opened.items():
         missing = task.missing_from(held) if isinstance(task, Rerenders) else "the task does not say how"
@@ -129,15 +134,26 @@ def plan(
 
 
 def rerender_shard(out: str, job: ShardJob) -> dict[str, Any]:
-    """Write one shard and return its manifest: the unit of work of every engine, safe to repeat."""
+    """Write one shard and return its manifest, without the members: the unit of work, safe to repeat."""
     fs, directory = open_store(out)
     tally = _tally_of(_open(job.url).manifest(job.number), job.options)
-    return shards.write_shard(fs, directory, job.name, _samples_of(job, tally), tally, job.digest, job.about)
+    samples = _samples_of(job, tally)
+    return shards.summary_of(shards.write_shard(fs, directory, job.name, samples, tally, job.digest, job.about))
+
+
+def _about(job: ShardJob, total: dict[str, Any]) -> dict[str, Any]:
+    config, facts = job.config, _open(job.url).about["facts"]
+    return {
+        "config": config,
+        "digest": digest_of(config),
+        "facts": facts,
+        "rerendered": job.about["rerendered"],
+    } | total
 
 
 def _samples_of(job: ShardJob, tally: ShardTally) -> Iterator[Sample]:
     dataset, asking = _open(job.url), _open_tasks(job.options)
-    facts, digest = _facts(dataset.about["facts"]), digest_of(job.config)
+    facts, digest = facts_of(dataset.about["facts"]), digest_of(job.config)
     for sample in _stored(dataset, range(job.first, job.first + job.samples)):
         try:
             questions = _ask_again(sample.record, asking, job.config, facts, tally.unasked)
@@ -188,13 +204,18 @@ def _stored(dataset: Dataset, numbers: Sequence[int]) -> Iterator[Sample]:
             together = numbers[start : start + AT_ONCE]
             blocks = [None] * len(together) if dataset.is_local else dataset.fetch(together)
             for number, block in zip(together, blocks, strict=True):
-                yield dataset.read(number, block=block)
+                yield dataset.stored(number, block=block)
     except CorruptSampleError as error:
         raise UserError(f"{error}; `vlm3data verify` lists what is wrong: build that shard again first") from error
 
 
-def _options(name: str, changed: Mapping[str, Any], held: Mapping[str, Mapping[str, Any]], url: str) -> dict[str, Any]:
-    """Return the options of a task: those of the build, and what is `changed` of them."""
+def _options(
+    name: str, changed: Mapping[str, Any], held: Mapping[str, Mapping[str, Any]], url: str, original: bool
+) -> dict[str, Any]:
+    """Return the options of a task: those of the build, and what is `changed` of them.
+
+    Beside shards with the source's own images lie the packs that their builders gave.
+    """
     kind = registry.load("task", name)
     before = held.get(name, {})
     # Without the pack, of which only the digest is known.
@@ -202,6 +223,8 @@ def _options(name: str, changed: Mapping[str, Any], held: Mapping[str, Mapping[s
     options = kept | dict(changed)
     task = kind(kind.Options.check(options, where=f"task {name}"))
     if "wordings" in before and "wordings" not in changed and task.about()["wordings"] != before["wordings"]:
+        if original:
+            return options | {"wordings": f"{url}/{pack_name(name)}"}
         raise UserError(
             f"{url}: {name} was worded by another pack than ours: say with --wordings (or --{name}-wordings) which "
             "one is meant, '' for ours"
@@ -235,12 +258,8 @@ def _tally_of(manifest: Mapping[str, Any], tasks: Mapping[str, Any]) -> ShardTal
         label_drops=Counter(labels["dropped"]),
         label_cuts=Counter(labels["cut"]),
         labels=Counter({"kept": labels["kept"]}),
+        quarantined=list(manifest.get("quarantined", ())),
     )
-
-
-def _facts(values: Mapping[str, Any]) -> SourceFacts:
-    plain: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
-    return SourceFacts(**plain)
 
 
 def _open_tasks(options: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import count
@@ -15,19 +16,21 @@ from vlm3data.schedule import Schedule
 from vlm3data.shards import CorruptSampleError
 from vlm3data.shards.read import Draw
 from vlm3data.skips import Skip, Skips
-from vlm3data.types import Sample, UserError
+from vlm3data.types import Cut, Drop, Sample, UserError
 
 
 class Stream(Iterator[tuple[int, Sample]]):
     """An iterator over `(n, sample)` for the given positions, in their order.
 
     It reads ahead from remote stores; `close`, or leaving its `with` block, ends that and leaves no thread.
-    `skips` has what was damaged and replaced so far. Raises UserError for what is wrong with the mixture.
+    `skips` has what was damaged and replaced so far. Where images are unified as they are read, `cuts` has what that left
+    out by dataset and reason: labels, and samples without any. Raises UserError for what is wrong with the mixture.
     """
 
     def __init__(self, mixture: Mixture, positions: Iterable[int]) -> None:
         self.skips = Skips(mixture.spec.max_bad)
-        self._rows = _rows(mixture, _wanted(mixture, mixture.schedule(), positions), self.skips)
+        self._mixture, self._cuts = mixture, Counter[str]()
+        self._rows = _rows(mixture, _wanted(mixture, mixture.schedule(), positions), self.skips, self._cuts)
 
     def __next__(self) -> tuple[int, Sample]:
         return next(self._rows)
@@ -37,6 +40,16 @@ class Stream(Iterator[tuple[int, Sample]]):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @property
+    def cuts(self) -> Mapping[str, int]:
+        """Return what was left out so far, `dataset: reason`."""
+        labels = Counter[str]()
+        for part in self._mixture.parts:
+            if part.dataset is not None and part.dataset.unifier is not None:
+                name = part.name.partition("#")[0]  # the parts of several tasks share their dataset
+                labels |= Counter({f"{name}: {why}": many for why, many in part.dataset.unifier.cut.items()})
+        return labels + self._cuts
 
     def close(self) -> None:
         """Stop reading ahead; nothing more is yielded."""
@@ -68,8 +81,10 @@ def open_stream(
     return Stream(mixture, count(start + (rank - start) % world_size, world_size))
 
 
-def _rows(mixture: Mixture, wanted: Iterator[Wanted], skips: Skips) -> Generator[tuple[int, Sample], None, None]:
-    read = _Reader(mixture, skips)
+def _rows(
+    mixture: Mixture, wanted: Iterator[Wanted], skips: Skips, cuts: Counter[str]
+) -> Generator[tuple[int, Sample], None, None]:
+    read = _Reader(mixture, skips, cuts)
     if all(part.dataset is None or part.dataset.is_local for part in mixture.parts):
         for item in wanted:
             yield item.n, read(item, None)
@@ -98,8 +113,8 @@ class _Reader:
     Which one that is follows from the data alone: it is the same for every topology and start.
     """
 
-    def __init__(self, mixture: Mixture, skips: Skips) -> None:
-        self._mixture, self._parts, self._skips = mixture, mixture.parts, skips
+    def __init__(self, mixture: Mixture, skips: Skips, cuts: Counter[str]) -> None:
+        self._mixture, self._parts, self._skips, self._cuts = mixture, mixture.parts, skips, cuts
         self._drawn = [0] * len(self._parts)
 
     def __call__(self, item: Wanted, block: bytes | None) -> Sample:
@@ -109,31 +124,43 @@ class _Reader:
         position = (self._mixture.seed, part.name, item.sample, item.epoch)
         draw = partial(draw_questions, part.entry.pixels, part.selection.task, position)
         try:
-            return item.dataset.read(item.sample, item.epoch, draw, block)
-        except CorruptSampleError as error:
+            return _asked(item.dataset.read(item.sample, item.epoch, draw, block))
+        except (CorruptSampleError, Drop) as error:
             return self._stand_in(item, draw, error)
 
-    def _stand_in(self, item: Wanted, draw: Draw, error: CorruptSampleError) -> Sample:
+    def _stand_in(self, item: Wanted, draw: Draw, error: CorruptSampleError | Drop) -> Sample:
         part, sample, bad = self._parts[item.part], item.sample, []
         for step in range(1, part.size + 1):
-            what = f"{self._mixture.where}: datasets.{part.name}: {error}"
-            self._skips.note(part.name, sample, self._drawn[item.part], part.size, what)
-            bad.append(sample)
+            if isinstance(error, Drop):  # it is sound, but seen like this nothing of it is left
+                self._cuts[f"{part.name}: {error.reason}"] += 1
+            else:
+                what = f"{self._mixture.where}: datasets.{part.name}: {error}"
+                self._skips.note(part.name, sample, self._drawn[item.part], part.size, what)
+                bad.append(sample)
             place = (item.place + step) % part.size
             sample = place if part.selected is None else int(part.selected[place])
             try:
-                found = item.dataset.read(sample, item.epoch, draw)
-            except CorruptSampleError as another:
+                found = _asked(item.dataset.read(sample, item.epoch, draw))
+            except (CorruptSampleError, Drop) as another:
                 error = another
                 continue
             self._skips.listed += (self._skip(item, i, found.key) for i in bad)
             return found
-        raise UserError(f"{self._mixture.where}: datasets.{part.name}: every sample is damaged; {error}")
+        raise UserError(
+            f"{self._mixture.where}: datasets.{part.name}: every sample is damaged or has nothing left; {error}"
+        )
 
     def _skip(self, item: Wanted, sample: int, replaced_by: str) -> Skip:
         shard, key = item.dataset.key(sample)
         offset = item.dataset.where(sample).offset
         return Skip(item.n, self._parts[item.part].name, key, shard, offset, item.epoch, replaced_by)
+
+
+def _asked(sample: Sample) -> Sample:
+    """Return the sample; raises Cut where nothing is asked of it any more, seen as it is now."""
+    if sample.pixels is not None and not sample.questions:
+        raise Cut("no_question_left", sample.key)
+    return sample
 
 
 def draw_questions(

@@ -19,13 +19,14 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import orjson
+import simplejpeg
 
 from vlm3data.errors import Cut, Drop, UserError
 
 __all__ = [
     "Answered", "Box3D", "BoxQuestion", "Calibration", "Camera", "Cut", "DepthKind", "DepthPoints", "Distortion",
-    "DistortionModel", "Drop", "Float32Array", "Float64Array", "Frame", "Held", "Int64Array", "Question", "Sample",
-    "SceneRef", "SourceFacts", "Tracks", "UInt8Array", "UserError", "View",
+    "DistortionModel", "Drop", "Float32Array", "Float64Array", "Frame", "Held", "Int64Array", "Move", "Question",
+    "Sample", "SceneRef", "SourceFacts", "Tracks", "UInt8Array", "UserError", "View",
 ]  # fmt: skip
 
 UInt8Array = npt.NDArray[np.uint8]
@@ -188,6 +189,21 @@ class Frame:
         return cls(key=key, scene=scene, image=refuse)
 
 
+class Move(NamedTuple):
+    """How a source image becomes the one that a model sees; unified pixels are source pixels times `scale`, minus
+    `crop_xy_px`.
+    """
+
+    source_camera: Camera
+    unified: Camera
+    """Before it was aligned: beyond its size nothing is seen."""
+    camera: Camera
+    scale: tuple[float, float]
+    crop_xy_px: tuple[int, int]
+    published: bool = False
+    """Whether pixels move by the released int(u * s)."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
     """One image as the model will see it: unified, aligned, its labels moved along.
@@ -199,6 +215,9 @@ class View:
     frame: str
     scene: str = ""
     image: UInt8Array
+    """With `--store original` the source's, as it is stored; all the rest is of the unified one in either case."""
+    jpeg: bytes | None = None
+    """The source's own file, where `image` is stored as that."""
     camera: Camera
     source_camera: Camera
     calibration: Calibration | None = None
@@ -208,6 +227,8 @@ class View:
     align: Literal["crop", "pad", "none"] = "crop"
     points: DepthPoints | None = None
     """Labels in the pixels of `image`, of the kind that the build writes."""
+    source_points: DepthPoints | None = None
+    """The same labels, in the same order, in the pixels of the source image."""
     depth_m: Float32Array | None = None
     """(h, w) of `depth_camera`, always of kind z, out-of-range values NaN; only where a task needs two views."""
     depth_camera: Camera | None = None
@@ -265,18 +286,27 @@ class Sample:
     """
 
     key: str
-    images: tuple[bytes, ...]
+    images: Sequence[bytes]
     record_json: bytes
     dataset: str = ""
     epoch: int = 0
     draw: Callable[[list[dict[str, Any]]], list[dict[str, Any]]] | None = None
+    pixels: Callable[[], list[UInt8Array]] | None = None
+    """Makes the images, where the shard holds the source's own and they are unified as they are read; `images` are
+    then encoded when they are asked for, which `image_arrays` spares."""
 
     @classmethod
-    def of(cls, record: dict[str, Any], images: tuple[bytes, ...]) -> Sample:
+    def of(cls, record: dict[str, Any], images: Sequence[bytes]) -> Sample:
         """Return the sample with this `record` of plain JSON values."""
         sample = cls(key=record["key"], images=images, record_json=orjson.dumps(record))
         sample.__dict__["record"] = record  # what parsing would give back
         return sample
+
+    def image_arrays(self) -> list[UInt8Array]:
+        """Return the images as a model sees them, (h, w, 3) RGB each; ValueError where one does not decode."""
+        if self.pixels is not None:
+            return self.pixels()
+        return [simplejpeg.decode_jpeg(image, "RGB") for image in self.images]
 
     @cached_property
     def record(self) -> dict[str, Any]:

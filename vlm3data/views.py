@@ -11,13 +11,25 @@ import numpy as np
 from vlm3data import labels
 from vlm3data.calibrated import calibrated
 from vlm3data.contracts import Calibrator
-from vlm3data.geometry import convert_depth, project, rays, unify_focal
+from vlm3data.geometry import convert_depth, move_of, project, rays
 from vlm3data.geometry.focal import FocalMode
-from vlm3data.geometry.warp import unify_image
-from vlm3data.images import decode_rgb
+from vlm3data.geometry.warp import check_size, moved_image
+from vlm3data.images import decode_rgb, is_upright_jpeg
 from vlm3data.randomness import rng_for
 from vlm3data.shards import ShardTally
-from vlm3data.types import Camera, DepthKind, DepthPoints, Drop, Float32Array, Frame, SourceFacts, Tracks, View
+from vlm3data.types import (
+    Calibration,
+    Camera,
+    DepthKind,
+    DepthPoints,
+    Drop,
+    Float32Array,
+    Frame,
+    Move,
+    SourceFacts,
+    Tracks,
+    View,
+)
 
 
 class ViewConfig(Protocol):
@@ -29,6 +41,8 @@ class ViewConfig(Protocol):
     def focal_mode(self) -> FocalMode: ...
     @property
     def align(self) -> Literal["crop", "pad", "none"]: ...
+    @property
+    def store(self) -> Literal["unified", "original"]: ...
     @property
     def label_depth(self) -> DepthKind: ...
     @property
@@ -44,7 +58,7 @@ def single_view(
 
     Raises Drop: no_intrinsics, depth_size_mismatch, and what the source raises where a file is bad.
     """
-    frame, calibration = calibrated(frame, calibrator)
+    frame, calibration = _calibrated(frame, config, calibrator)
     camera = _camera_of(frame)
     points = _labels_of(frame, camera, config, facts, tally.label_drops)
     return replace(_unified(frame, camera, config, points, tally), calibration=calibration)
@@ -58,7 +72,7 @@ def pair_view(
     calibrator: Calibrator | None = None,
 ) -> View:
     """Return the frame unified, with its depth map (`z_depth`) and tracks: what a question about two views needs."""
-    frame, calibration = calibrated(frame, calibrator)
+    frame, calibration = _calibrated(frame, config, calibrator)
     view = replace(_unified(frame, _camera_of(frame), config, None, tally), calibration=calibration)
     if depth_m is not None:
         view = replace(view, depth_m=depth_m, depth_camera=frame.depth_camera or frame.camera)
@@ -95,32 +109,45 @@ def z_depth(frame: Frame, facts: SourceFacts) -> Float32Array | None:
 def _unified(
     frame: Frame, source_camera: Camera, config: ViewConfig, points: DepthPoints | None, tally: ShardTally
 ) -> View:
-    pixels = frame.image()
-    if isinstance(pixels, bytes):
-        pixels = decode_rgb(pixels, (source_camera.width_px, source_camera.height_px), upright=frame.upright)
-    image, camera, scale, crop_xy_px = unify_image(
-        pixels, source_camera, config.focal_px, config.focal_mode, config.align
-    )
+    found = frame.image()
+    image, original = found, config.store == "original"
+    if isinstance(image, bytes):
+        image = decode_rgb(image, (source_camera.width_px, source_camera.height_px), upright=frame.upright)
+    check_size(image, source_camera)
+    move = move_of(source_camera, config.focal_px, config.focal_mode, config.align, published=config.published)
+    source_points = None
     if points is not None:
-        unified = unify_focal(source_camera, config.focal_px, config.focal_mode)
-        points = labels.moved(
-            points, source_camera, unified, camera, scale, crop_xy_px, tally.label_cuts, published=config.published
-        )
-        tally.labels["kept"] += len(points.depth_m)
+        points, source_points = _moved_labels(points, move, tally)
     return View(
         frame=frame.key,
         scene=frame.scene,
-        image=image,
-        camera=camera,
+        image=image if original else moved_image(image, move),
+        jpeg=found if original and isinstance(found, bytes) and is_upright_jpeg(found, upright=frame.upright) else None,
+        camera=move.camera,
         source_camera=source_camera,
-        scale=scale,
-        crop_xy_px=crop_xy_px,
+        scale=move.scale,
+        crop_xy_px=move.crop_xy_px,
         align=config.align,
         points=points,
+        source_points=source_points,
         world_from_cam=frame.world_from_cam,
         boxes=frame.boxes,
         box_questions=frame.box_questions,
     )
+
+
+def _moved_labels(points: DepthPoints, move: Move, tally: ShardTally) -> tuple[DepthPoints, DepthPoints]:
+    """Return the labels that stay in view, in its pixels and in the source's."""
+    moved, kept = labels.moved(points, move, tally.label_cuts)
+    tally.labels["kept"] += len(kept)
+    return moved, DepthPoints(points.pixel_px[kept], points.depth_m[kept])
+
+
+def _calibrated(frame: Frame, config: ViewConfig, calibrator: Calibrator | None) -> tuple[Frame, Calibration | None]:
+    found, calibration = calibrated(frame, calibrator)
+    if config.store == "original":  # the file itself, not what the calibrator has decoded
+        found = replace(found, image=frame.image)
+    return found, calibration
 
 
 def _labels_of(

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from vlm3data import labels
 from vlm3data.geometry import align_to_patches, focal_scale, project, rays, unify_focal
-from vlm3data.types import Camera, DepthPoints
+from vlm3data.types import Camera, DepthPoints, Move
 
 
 def points(*rows: tuple[int, int, float]) -> DepthPoints:
@@ -37,7 +37,7 @@ def test_of_several_labels_in_one_pixel_the_nearest_is_kept():
     unified = unify_focal(source, 10.0)
     cut: Counter[str] = Counter()
     given_points = points((0, 0, 7.0), (1, 0, 3.0), (1, 1, 5.0), (2, 0, 9.0))
-    kept = labels.moved(given_points, source, unified, unified, (0.5, 0.5), (0, 0), cut)
+    kept = labels.moved(given_points, Move(source, unified, unified, (0.5, 0.5), (0, 0)), cut)[0]
     assert sorted(zip(kept.pixel_px.tolist(), kept.depth_m.tolist(), strict=True)) == [([0, 0], 3.0), ([1, 0], 9.0)]
     assert cut == {"same_pixel": 2}
 
@@ -53,7 +53,7 @@ def test_labels_stay_on_the_image_and_every_one_is_accounted_for(width, height, 
     grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).reshape(-1, 2)[::7]
     cut: Counter[str] = Counter()
     depth_m = np.linspace(1, 9, len(grid))
-    kept = labels.moved(DepthPoints(grid, depth_m), source, unified, aligned, scale, crop, cut)
+    kept = labels.moved(DepthPoints(grid, depth_m), Move(source, unified, aligned, scale, crop), cut)[0]
     assert len(kept.depth_m) + sum(cut.values()) == len(grid)
     content_low = np.maximum(0, -np.array(crop))
     content_high = np.minimum(

@@ -92,7 +92,7 @@ def _chosen(dataset: Dataset, count: int, seed: int) -> dict[str, dict[str, Samp
     shards = [name.removesuffix(".tar") for name in dataset.about["shards"]]
     chosen: dict[str, dict[str, Sample]] = {}
     for i in sorted(numbers.tolist()):
-        sample = dataset[i]
+        sample = dataset.stored(i)
         chosen.setdefault(shards[dataset.where(i).shard], {})[sample.key] = sample
     return chosen
 

@@ -5,7 +5,7 @@
 
 from vlm3data.geometry.camera import convert_depth, euclidean_per_z, project, rays, unproject
 from vlm3data.geometry.distortion import distort, undistort
-from vlm3data.geometry.focal import align_to_patches, focal_scale, move_pixels, unify_focal
+from vlm3data.geometry.focal import align_to_patches, focal_scale, move_of, move_pixels, unify_focal
 from vlm3data.geometry.grid import box_to_grid, from_grid, to_grid
 from vlm3data.geometry.pose import (
     invert_pose,
@@ -24,6 +24,7 @@ __all__ = [
     "focal_scale",
     "from_grid",
     "invert_pose",
+    "move_of",
     "move_pixels",
     "project",
     "rays",

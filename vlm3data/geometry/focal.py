@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vlm3data.geometry.camera import project, rays
-from vlm3data.types import Camera, Drop, Int64Array
+from vlm3data.types import Camera, Drop, Int64Array, Move
 
 FocalMode = Literal["uniform", "square", "none"]
 Align = Literal["crop", "pad", "none"]
@@ -64,6 +64,22 @@ def unify_focal(camera: Camera, focal_px: float = 1000.0, mode: FocalMode = "uni
         width_px=width_px,
         height_px=height_px,
     )
+
+
+def move_of(
+    camera: Camera,
+    focal_px: float = 1000.0,
+    mode: FocalMode = "uniform",
+    align: Align = "crop",
+    multiple: int = 32,
+    *,
+    published: bool = False,
+) -> Move:
+    """Return how the image of `camera` moves to `focal_px` and whole patches; raises as the two steps do."""
+    scale = focal_scale(camera, focal_px, mode)
+    unified = unify_focal(camera, focal_px, mode)
+    target, crop_xy_px = align_to_patches(unified, align, multiple)
+    return Move(camera, unified, target, scale, crop_xy_px, published)
 
 
 def align_to_patches(camera: Camera, align: Align = "crop", multiple: int = 32) -> tuple[Camera, tuple[int, int]]:

@@ -7,10 +7,10 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from vlm3data.geometry.focal import Align, FocalMode, align_to_patches, focal_scale, unify_focal
+from vlm3data.geometry.focal import Align, FocalMode, move_of
 from vlm3data.geometry.lookup import source_pixels
 from vlm3data.geometry.prefilter import LINEAR_FROM, area_reduction, interpolates_linearly, taps
-from vlm3data.types import Camera, Drop, Float32Array, Int64Array, UInt8Array
+from vlm3data.types import Camera, Drop, Float32Array, Int64Array, Move, UInt8Array
 
 _Range = tuple[int, int]
 """First and last + 1 pixel of one axis."""
@@ -28,19 +28,27 @@ def unify_image(
 
     Raises Drop: `image_size_mismatch` where image and camera disagree, `image_too_small` where nothing stays.
     """
+    check_size(image, camera)
+    move = move_of(camera, focal_px, mode, align, multiple)
+    return moved_image(image, move), move.camera, move.scale, move.crop_xy_px
+
+
+def check_size(image: UInt8Array, camera: Camera) -> None:
+    """Raise Drop: image_size_mismatch, where image (h, w, 3) and camera disagree."""
     if image.shape[:2] != (camera.height_px, camera.width_px):
         raise Drop(
             "image_size_mismatch",
             f"image {image.shape[1]}x{image.shape[0]}, camera {camera.width_px}x{camera.height_px}",
         )
-    scale = focal_scale(camera, focal_px, mode)
-    unified = unify_focal(camera, focal_px, mode)
-    target, crop_xy_px = align_to_patches(unified, align, multiple)
-    moved = resample(image, camera, target, scale, crop_xy_px)
+
+
+def moved_image(image: UInt8Array, move: Move) -> UInt8Array:
+    """Return the image (h, w, 3) that `move.camera` sees, of one that `move.source_camera` took."""
+    moved = resample(image, move.source_camera, move.camera, move.scale, move.crop_xy_px)
     # Where the unified size was rounded down, the rest of a pixel must not show in the padding.
-    moved[:, unified.width_px - crop_xy_px[0] :] = 0
-    moved[unified.height_px - crop_xy_px[1] :] = 0
-    return moved, target, scale, crop_xy_px
+    moved[:, move.unified.width_px - move.crop_xy_px[0] :] = 0
+    moved[move.unified.height_px - move.crop_xy_px[1] :] = 0
+    return moved
 
 
 def resample(

@@ -2,6 +2,7 @@
 
 Layout of a dataset directory:
 
+    plan.parquet                which candidates belong into which shard
     shard-000000.tar            <key>.jpg (or <key>.0.jpg, <key>.1.jpg) and <key>.json; any tar reader will do
     shard-000000.manifest.json  its hash, counts and byte offsets; a tar without a manifest does not exist
     index.parquet               one row a sample, for questions about the data
@@ -11,9 +12,10 @@ Layout of a dataset directory:
 
 from vlm3data.shards.cache import ShardCache
 from vlm3data.shards.index import INDEX_PARQUET, write_index
+from vlm3data.shards.original import Unify
 from vlm3data.shards.read import CorruptSampleError, Dataset, read_samples
 from vlm3data.shards.verify import verify
-from vlm3data.shards.write import ShardTally, committed, write_shard
+from vlm3data.shards.write import ShardTally, committed, manifests_of, summaries, summary_of, write_shard
 
 __all__ = [
     "INDEX_PARQUET",
@@ -21,8 +23,12 @@ __all__ = [
     "Dataset",
     "ShardCache",
     "ShardTally",
+    "Unify",
     "committed",
+    "manifests_of",
     "read_samples",
+    "summaries",
+    "summary_of",
     "verify",
     "write_index",
     "write_shard",

@@ -21,6 +21,7 @@ from fsspec import AbstractFileSystem
 
 from vlm3data.shards.cache import ShardCache
 from vlm3data.shards.index import DATASET, INDEX_ARROW, INDEX_PARQUET
+from vlm3data.shards.original import Unifier, Unify
 from vlm3data.shards.ranges import StoreError, read_file, read_range
 from vlm3data.shards.write import BLOCK, MANIFEST
 from vlm3data.storage import is_local, list_files, open_store
@@ -57,8 +58,13 @@ class Dataset:
     `len(dataset)` is the number of samples, `dataset[i]` reads one. A `cache` keeps what comes over a network.
     """
 
-    def __init__(self, url: str, name: str = "", cache: ShardCache | None = None) -> None:
-        self.url, self.name, self._cache = url, name, cache
+    def __init__(self, url: str, name: str = "", cache: ShardCache | None = None, unify: Unify | None = None) -> None:
+        """Open the dataset; `unify` says how images are seen where the shards hold the source's own.
+
+        Raises UserError where there is no finished dataset, and for another focal length or alignment than that of
+        shards with unified images.
+        """
+        self.url, self.name, self._cache, self.unify = url, name, cache, unify or Unify()
         self._store, self._opened_by = open_store(url), os.getpid()
         self.is_local = is_local(self._fs)
         try:
@@ -67,12 +73,24 @@ class Dataset:
             raise UserError(_what_is_missing(self._fs, self.directory, url)) from error
         except orjson.JSONDecodeError as error:
             raise UserError(f"{url}/{DATASET} is damaged ({error}); run its `vlm3data build` again") from error
+        if not self.is_original:
+            _refuse_to_unify(url, self.unify, self.about)
 
     def __len__(self) -> int:
         return self.about["samples"]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (Dataset, (self.url, self.name, self._cache))
+        return (Dataset, (self.url, self.name, self._cache, self.unify))
+
+    @property
+    def is_original(self) -> bool:
+        """Tell whether the shards hold the source's own images, which are unified when they are read."""
+        return self.about.get("config", {}).get("store") == "original"
+
+    @cached_property
+    def unifier(self) -> Unifier | None:
+        """Return what unifies samples when they are read; None where the shards hold unified images."""
+        return Unifier(self.url, self.about, self.unify) if self.is_original else None
 
     @property
     def directory(self) -> str:
@@ -109,7 +127,15 @@ class Dataset:
         return self.read(i)
 
     def read(self, i: int, epoch: int = 0, draw: Draw | None = None, block: bytes | None = None) -> Sample:
-        """Return sample `i`, out of `block` where it was fetched before.
+        """Return sample `i` as a model sees it, out of `block` where it was fetched before.
+
+        Raises Drop where it is unified only now and nothing is left of it, and as `stored` does.
+        """
+        sample = self.stored(i, epoch, draw, block)
+        return sample if self.unifier is None else self.unifier(sample)
+
+    def stored(self, i: int, epoch: int = 0, draw: Draw | None = None, block: bytes | None = None) -> Sample:
+        """Return sample `i` as the shard holds it, whether its image is unified or not.
 
         Raises `CorruptSampleError` where its bytes do not match the index, StoreError where they cannot be had.
         """
@@ -258,6 +284,16 @@ def split_block(block: bytes | memoryview) -> tuple[str, tuple[bytes, ...], byte
 
 
 _EMPTY = {name: np.empty(0, np.uint64) for name in ("shard", "offset", "length", "xxh3")}
+
+
+def _refuse_to_unify(url: str, unify: Unify, about: dict[str, Any]) -> None:
+    """Raise UserError where unified images would have to be seen otherwise than they are."""
+    for key, value in unify._asdict().items():
+        if value is not None and value != about["config"][key]:
+            raise UserError(
+                f"{key} {value}: the images in {url} were unified to {about['config'][key]} when they were built; "
+                "another one takes a dataset built with --store original"
+            )
 
 
 def _what_is_missing(fs: Any, directory: str, url: str) -> str:

@@ -54,7 +54,7 @@ def verify(url: str, progress: Callable[[int, int], None] = lambda done, total: 
                 findings.problems.append(f"{name}.tar: key {member['key']} appears twice")
             keys.add(member["key"])
             try:
-                sample = dataset[i]
+                sample = dataset.stored(i)
                 findings.questions += len(sample.record["questions"])
                 findings.problems += (
                     f"{name}.tar: {member['key']}: {problem}" for problem in _sample_problems(sample, member["key"])

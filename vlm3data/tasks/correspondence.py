@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any
 
 import numpy as np
@@ -12,8 +14,9 @@ from pydantic import Field
 
 from vlm3data.answers import find_tuples
 from vlm3data.config import Config
-from vlm3data.geometry import from_grid, to_grid
-from vlm3data.geometry.match import match, shared_tracks
+from vlm3data.geometry import from_grid, project, rays, to_grid
+from vlm3data.geometry.match import CENTRED_PX, match, shared_tracks
+from vlm3data.labels import in_sight
 from vlm3data.metrics import mean_of_each
 from vlm3data.randomness import split_off
 from vlm3data.types import (
@@ -23,6 +26,7 @@ from vlm3data.types import (
     Float64Array,
     Held,
     Int64Array,
+    Move,
     Question,
     SourceFacts,
     UserError,
@@ -48,6 +52,7 @@ Point = tuple[float, float]
 class CorrespondenceTask:
     """Truth: `pixel_px` [u, v] in the first stored image and `pixel2_px` [x, y], continuous, in the second.
 
+    In a shard with the source's own images also `xy_px`, where exactly the first place lies.
     `grid_xy` and `grid2_xy` are the text coordinates of the two, on `grid`; `sizes_px` the two images' sizes
     [[width, height], [width, height]]. No length is in any of them.
     """
@@ -111,7 +116,52 @@ class CorrespondenceTask:
         here_px = np.array([truth["pixel_px"] for truth in truths], np.int64).reshape(-1, 2)
         there_px = np.array([truth["pixel2_px"] for truth in truths], np.float64).reshape(-1, 2)
         sizes = [(camera.width_px, camera.height_px) for camera in held.cameras]
-        return self._questions(here_px, there_px, sizes, split_off(rng))
+        asked = self._questions(here_px, there_px, sizes, split_off(rng))
+        if truths and "xy_px" in truths[0]:  # of images that are unified when they are read
+            return [
+                replace(question, truth={**question.truth, "xy_px": truth["xy_px"]})
+                for question, truth in zip(asked, truths, strict=True)
+            ]
+        return asked
+
+    def why_not_moved(self) -> str | None:
+        """Return None: matches lie between pixels, and move with any image."""
+        return None
+
+    def to_source(self, asked: Sequence[Question], views: Sequence[View]) -> list[Question]:
+        """Return the questions in the source images' pixels; `xy_px` is where the named pixel has its centre."""
+        sizes = [(view.source_camera.width_px, view.source_camera.height_px) for view in views]
+        here, there = (
+            project(view.source_camera, rays(view.camera, xy)) for view, xy in zip(views, _places(asked), strict=True)
+        )
+        with np.errstate(invalid="ignore"):
+            inside = np.all(
+                [(xy >= 0) & (xy < size) for xy, size in zip((here, there), sizes, strict=True)], axis=(0, 2)
+            )
+        return [
+            _between(asked[i], np.floor(here[i]).astype(np.int64), there[i], {"xy_px": here[i].tolist()})
+            for i in np.flatnonzero(inside).tolist()
+        ]
+
+    def to_view(self, stored: Sequence[Question], moves: Sequence[Move], cut: Counter[str]) -> list[Question]:
+        """Return the questions in the moved images' pixels.
+
+        Left out are matches that were cropped away, and those whose first place lies beside its pixel's centre: the
+        question names the pixel, and what its centre shows would lie as far from the match.
+        """
+        here, there = (
+            project(move.camera, rays(move.source_camera, xy)) for move, xy in zip(moves, _places(stored), strict=True)
+        )
+        inside = in_sight(here, moves[0]) & in_sight(there, moves[1])
+        pixel_px = np.floor(np.nan_to_num(here)).astype(np.int64)
+        centred = (np.abs(here - pixel_px - 0.5) <= CENTRED_PX).all(axis=1)
+        # As in the build: not where rounding would decide the pixel.
+        centred &= (np.abs(there - np.rint(there)) > ROUNDING_PX / 2).all(axis=1)
+        for reason, left_out in (("cropped", ~inside), ("off_centre", inside & ~centred)):
+            if left_out.any():
+                cut[reason] += int(left_out.sum())
+        kept = np.flatnonzero(inside & centred).tolist()
+        return [_between(stored[i], pixel_px[i], np.round(there[i], 3), {}) for i in kept]
 
     def _questions(
         self, here_px: Int64Array, there_px: Float64Array, sizes: list[tuple[int, int]], rng: np.random.Generator
@@ -186,6 +236,19 @@ class CorrespondenceTask:
     def summary(self, answered: Sequence[Answered]) -> dict[str, float]:
         """Return the mean distances of the answers that parsed, and the shares of all that are near enough."""
         return mean_of_each(self.score(prediction, truth) for _, truth, prediction in answered)
+
+
+def _places(questions: Sequence[Question]) -> tuple[Float64Array, Float64Array]:
+    """Return where the matches lie in the first image (n, 2), continuous, and in the second."""
+    here = [question.truth.get("xy_px") or np.add(question.truth["pixel_px"], 0.5) for question in questions]
+    return np.array(here, np.float64), np.array([question.truth["pixel2_px"] for question in questions], np.float64)
+
+
+def _between(question: Question, here_px: Int64Array, there_px: Float64Array, more: dict[str, Any]) -> Question:
+    truth = {key: value for key, value in question.truth.items() if key != "xy_px"}
+    return Question(
+        question.task, "", "", truth | {"pixel_px": here_px.tolist(), "pixel2_px": there_px.tolist()} | more
+    )
 
 
 def _within(px: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, Literal, Self
@@ -13,11 +14,23 @@ from pydantic import Field, model_validator
 from vlm3data.answers import parse_length_m
 from vlm3data.config import Config
 from vlm3data.geometry import convert_depth, to_grid
-from vlm3data.labels import spread
+from vlm3data.labels import moved, spread
 from vlm3data.metrics import delta1, mean_of_each
 from vlm3data.randomness import split_off
 from vlm3data.tasks._marker import marked
-from vlm3data.types import Answered, DepthKind, Drop, Held, Int64Array, Question, SourceFacts, UserError, View
+from vlm3data.types import (
+    Answered,
+    DepthKind,
+    DepthPoints,
+    Drop,
+    Held,
+    Int64Array,
+    Move,
+    Question,
+    SourceFacts,
+    UserError,
+    View,
+)
 from vlm3data.wording import PACKS, Wording, WordingPack
 
 FIELDS = (("x", 1023), ("y", 7), ("grid", 2000), ("depth_m", 3.21), ("depth_cm", 321.0), ("depth_ft", 10.5315))
@@ -120,6 +133,26 @@ class DepthTask:
         size = (camera.width_px, camera.height_px)
         return self._questions(pixels, depths, size, depth_kind, split_off(rng))
 
+    def why_not_moved(self) -> str | None:
+        """Return why these options cannot be asked of images that are unified when they are read."""
+        return None if self.options.reference == "text" else "marks are drawn into the unified image"
+
+    def to_source(self, asked: Sequence[Question], views: Sequence[View]) -> list[Question]:
+        """Return the questions with `pixel_px` in the source image."""
+        (view,) = views
+        if view.points is None or view.source_points is None:
+            return []
+        at = dict(zip(map(tuple, view.points.pixel_px.tolist()), view.source_points.pixel_px.tolist(), strict=True))
+        return [_at_pixel(question, at[tuple(question.truth["pixel_px"])]) for question in asked]
+
+    def to_view(self, stored: Sequence[Question], moves: Sequence[Move], cut: Counter[str]) -> list[Question]:
+        """Return the questions with `pixel_px` in the moved image, as labels are moved in the build."""
+        (move,) = moves
+        pixels = np.array([question.truth["pixel_px"] for question in stored], np.int64)
+        points = DepthPoints(pixels, np.array([question.truth["depth_m"] for question in stored], np.float64))
+        there, kept = moved(points, move, cut)
+        return [_at_pixel(stored[i], pixel) for i, pixel in zip(kept.tolist(), there.pixel_px.tolist(), strict=True)]
+
     def _questions(
         self,
         pixel_px: Int64Array,
@@ -185,6 +218,10 @@ class DepthTask:
     def summary(self, answered: Sequence[Answered]) -> dict[str, float]:
         """Return `delta1`: the share of the answers that are right."""
         return mean_of_each(self.score(prediction, truth) for _, truth, prediction in answered)
+
+
+def _at_pixel(question: Question, pixel_px: list[int]) -> Question:
+    return Question(question.task, "", "", {**question.truth, "pixel_px": pixel_px})
 
 
 def _lengths(depth_m: float) -> dict[str, float]:

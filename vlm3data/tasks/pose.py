@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,7 +13,7 @@ from vlm3data.geometry import rotation_angle_deg, rotation_from_yaw_pitch_roll_d
 from vlm3data.metrics import auc, auc_trapezoid, mean_of_each, relative_success
 from vlm3data.tasks._pose.measure import measure, measure_held, supported
 from vlm3data.tasks._pose.saying import FACTS, FIELDS, check, read, says, values_for, words_of
-from vlm3data.types import Answered, Cut, DepthKind, Float64Array, Held, Question, SourceFacts, View
+from vlm3data.types import Answered, Cut, DepthKind, Float64Array, Held, Move, Question, SourceFacts, View
 from vlm3data.wording import PACKS, WordingPack
 
 TURNS = ("yaw_deg", "pitch_deg", "roll_deg")
@@ -73,6 +73,18 @@ class PoseTask:
         if stored := held.of(self.name):
             return self._questions({key: value for key, value in stored[0].truth.items() if key != "kind"}, rng)
         return self._questions(measure_held(held), rng)
+
+    def why_not_moved(self) -> str | None:
+        """Return None: where cameras stand is no matter of pixels."""
+        return None
+
+    def to_source(self, asked: Sequence[Question], views: Sequence[View]) -> list[Question]:
+        """Return the questions as they are."""
+        return list(asked)
+
+    def to_view(self, stored: Sequence[Question], moves: Sequence[Move], cut: Counter[str]) -> list[Question]:
+        """Return the questions as they are."""
+        return list(stored)
 
     def _questions(self, numbers: Mapping[str, Any], rng: np.random.Generator) -> list[Question]:
         values = values_for(numbers)
