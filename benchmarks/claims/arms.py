@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.claims.pictures import Pictures
 
-RECIPE = {"batch_size": 256, "lr": 8e-4, "beta2": 0.95, "max_grad_norm": 1.0, "warmup_ratio": 0.05}
+RECIPE = {"batch_size": 256, "lr": 8e-4, "beta2": 0.95, "max_grad_norm": 1.0, "warmup_ratio": 0.05, "compile": False}
 STEPS = 600
 """Of a run that is as long as others: 153,600 samples."""
 

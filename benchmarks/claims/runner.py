@@ -87,7 +87,8 @@ class Lab:
         """Run a command on one GPU (None: on all) with its output in `log`; what runs at the deadline is stopped."""
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
         if gpu is not None:
-            environment["CUDA_VISIBLE_DEVICES"] = str(gpu)
+            visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+            environment["CUDA_VISIBLE_DEVICES"] = visible[gpu] if visible != [""] else str(gpu)
         if self.seconds_left <= 0:
             raise TimeoutError
         with log.open("w") as file:
