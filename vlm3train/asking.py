@@ -43,13 +43,13 @@ def ask_all(
         raise UserError(f"{of[1]}: there are no questions in it")
     predictions = []
     for part in _parts(asks):
-        known = [kept.answer(of, ask.sample.key, ask.number, ask.control) if kept else None for ask in part]
+        known = [kept.answer(of, ask.sample.key, ask.number, ask.control) if kept is not None else None for ask in part]
         todo = [ask for ask, text in zip(part, known, strict=True) if text is None]
         told = iter(answer([(ask.sample, ask.question) for ask in todo]) if todo else ())
         made = [
             _prediction(of, ask, next(told) if text is None else text) for ask, text in zip(part, known, strict=True)
         ]
-        if kept:
+        if kept is not None:
             kept.append([prediction for prediction, text in zip(made, known, strict=True) if text is None])
         predictions += made
     return predictions

@@ -248,7 +248,7 @@ def _answered(
     answered: list[Any] = []
     done = 0
     with progress_bar("answering") as progress, PredictionFile(kept, identity) if kept else nullcontext() as file:
-        done = len(file) if file else 0
+        done = 0 if file is None else len(file)
 
         def advance(count: int) -> None:
             nonlocal done

@@ -19,7 +19,7 @@ BINS = 12
 """Of depth, equally wide in its logarithm."""
 FEWEST = 5
 """Questions that a share is drawn for; of fewer it would be chance."""
-RIGHT, INK = "#2a6f97", "#444444"
+RIGHT, WRONG, PALE, INK = "#2a6f97", "#c8553d", "#dddddd", "#444444"
 
 
 def plot_depth(predictions: Sequence[Prediction], out: Path) -> list[Path]:
@@ -36,6 +36,9 @@ def plot_depth(predictions: Sequence[Prediction], out: Path) -> list[Path]:
     out.mkdir(parents=True, exist_ok=True)
     paths = []
     for (model, dataset), group in groups.items():
+        short = Path(model).name, Path(dataset).name
+        several = sum((Path(name).name, Path(url).name) == short for name, url in groups) > 1
+        model, dataset = (model, dataset) if several else short
         path = out / f"depth_{_plain(model)}_{_plain(dataset)}.png"
         _plot(group, f"{model} on {dataset}", path)
         paths.append(path)
@@ -44,6 +47,7 @@ def plot_depth(predictions: Sequence[Prediction], out: Path) -> list[Path]:
 
 def _plot(group: Sequence[Prediction], title: str, path: Path) -> None:
     from matplotlib import pyplot as plt
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     said = parsed(task_named("depth"), group)
     true_m = np.array([one.truth["depth_m"] for one in group], float)
@@ -52,12 +56,11 @@ def _plot(group: Sequence[Prediction], title: str, path: Path) -> None:
     grid_xy = (
         np.array([one.truth["grid_xy"] for one in group]) / np.array([one.truth["grid"] for one in group])[:, None]
     )
-    ratio = np.exp(np.abs(np.log(told_m / true_m)))
-    right = ratio < 1.25
-    figure, axes = plt.subplots(1, 3, figsize=(16, 5), layout="constrained")
+    right = np.maximum(told_m / true_m, true_m / told_m) < 1.25
+    figure, axes = plt.subplots(1, 3, figsize=(17, 5.4), layout=ConstrainedLayoutEngine(w_pad=0.2, h_pad=0.1))
     figure.suptitle(f"{title}: δ1 {right.mean():.3f}, {len(group):,} questions, {np.isnan(told_m).sum():,} unparsed")
     _against(axes[0], true_m, told_m)
-    _by_depth(axes[1], true_m, ratio)
+    _by_depth(axes[1], true_m, np.abs(told_m - true_m) / true_m, right)
     _by_position(figure, axes[2], grid_xy, right)
     figure.savefig(path, dpi=120)
     plt.close(figure)
@@ -71,40 +74,42 @@ def _against(axes: Any, true_m: Float64Array, told_m: Float64Array) -> None:
     counts, _, _ = np.histogram2d(true_m[known], np.clip(told_m[known], low, high), bins=(edges, edges))
     shown = np.ma.masked_equal(counts.T, 0)
     mesh = axes.pcolormesh(edges, edges, shown, cmap="viridis", norm="log" if counts.max() > 1 else None)
-    axes.figure.colorbar(mesh, ax=axes, label="answers", shrink=0.85)
+    axes.figure.colorbar(mesh, ax=axes, label="answers", shrink=0.85, format="%g")
     line = np.array([low, high])
     axes.plot(line, line, color=INK, linewidth=1)
     axes.fill_between(line, line / 1.25, line * 1.25, color=INK, alpha=0.12, linewidth=0, label="counts as right (δ1)")
     axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high), aspect="equal")
-    axes.set(xlabel="true depth, m", ylabel="answered depth, m", title="answers beyond the axes lie on their edge")
+    axes.set(
+        xlabel="true depth, m",
+        ylabel="answered depth, m",
+        title="answered against true (beyond the axes: on their edge)",
+    )
     axes.legend(loc="upper left", frameon=False)
     _plain_ticks(axes.xaxis), _plain_ticks(axes.yaxis)
 
 
-def _by_depth(axes: Any, true_m: Float64Array, ratio: Float64Array) -> None:
-    """Draw the share of right answers, and the median factor they are off by, over the true depth."""
+def _by_depth(axes: Any, true_m: Float64Array, abs_rel: Float64Array, right: Any) -> None:
+    """Draw the share of right answers, and the median relative error of those that parsed, over the true depth."""
     edges = np.geomspace(true_m.min(), true_m.max() * 1.0001, BINS + 1)
     bin_ = np.clip(np.digitize(true_m, edges) - 1, 0, BINS - 1)
     counts = np.bincount(bin_, minlength=BINS)
-    enough = counts >= FEWEST
-    right = np.bincount(bin_, ratio < 1.25, BINS) / np.maximum(counts, 1)
-    off = np.array(
-        [np.nanmedian(ratio[bin_ == i]) if np.isfinite(ratio[bin_ == i]).any() else np.nan for i in range(BINS)]
+    parsed_in = [abs_rel[(bin_ == i) & np.isfinite(abs_rel)] for i in range(BINS)]
+    enough = np.array(
+        [count >= FEWEST and len(there) >= FEWEST for count, there in zip(counts, parsed_in, strict=True)]
     )
-    centres = np.sqrt(edges[1:] * edges[:-1])
-    share = axes.twinx()
-    share.bar(edges[:-1], counts / counts.sum(), np.diff(edges), align="edge", color="#dddddd", linewidth=0)
-    share.set(ylim=(0, 4 * (counts / counts.sum()).max()), yticks=[])
-    axes.set_zorder(share.get_zorder() + 1)
-    axes.patch.set_visible(False)
-    axes.plot(centres[enough], right[enough], marker="o", color=RIGHT, label="right (δ1)")
-    axes.plot(
-        centres[enough], np.clip(off[enough] - 1, 0, 1), marker="s", color="#c8553d", label="median factor off, less 1"
+    share_right = np.bincount(bin_, right, BINS)[enough] / counts[enough]
+    median = [np.median(there) for there, known in zip(parsed_in, enough, strict=True) if known]
+    centres = np.sqrt(edges[1:] * edges[:-1])[enough]
+    share = counts / counts.sum()
+    axes.bar(
+        edges[:-1], share, np.diff(edges), align="edge", color=PALE, edgecolor="white", label="share of the questions"
     )
-    axes.bar([], [], color="#dddddd", label="share of the questions")
+    axes.plot(centres, share_right, marker="o", color=RIGHT, label="right (δ1)")
+    axes.plot(centres, median, marker="s", color=WRONG, label="median relative error")
     axes.set(xscale="log", xlabel="true depth, m", ylim=(0, 1.02), title="by depth")
-    axes.legend(loc="upper right", frameon=False)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=3, frameon=False, columnspacing=1.2)
     axes.grid(axis="y", alpha=0.25)
+    axes.set_axisbelow(True)
     _plain_ticks(axes.xaxis)
 
 
