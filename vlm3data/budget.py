@@ -2,60 +2,77 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from vlm3data.types import UserError
 
 NO_INTRINSICS_HINT = "--calibrator exif, vanishing, ... estimates the camera where a source has no intrinsics"
+ANOTHER_BUILD = (
+    "{out} holds {what} of another build (other source, scenes or settings): nothing was changed; choose another "
+    "--out, or delete that directory first"
+)
 
 
-def check_budget(max_drop_rate: float, manifests: Collection[dict[str, Any]], candidates: int) -> None:
-    """Fail where more was dropped than may be: of the samples as soon as it shows, of the labels in the end.
+class Budget:
+    """What the finished shards of a build dropped, against what they may."""
 
-    How many labels there are is known only then: to judge by those seen so far would depend on the order.
-    """
-    total, finished = total_of(manifests), sum(_candidates(manifest) for manifest in manifests) == candidates
-    rates = [("samples", sum(total["drops"].values()), candidates)]
-    if finished:
-        seen = total["labels"]["kept"] + sum(total["labels"]["cut"].values()) + sum(total["labels"]["dropped"].values())
-        rates.append(("labels", sum(total["labels"]["dropped"].values()), seen))
-    for what, dropped, of in rates:
-        if dropped > max_drop_rate * of:
-            raise UserError(
-                f"dropped {dropped} of {of} {what} ({reasons(total)}), more than max_drop_rate "
-                f"{max_drop_rate:g} allows; mend the source, or raise --max-drop-rate"
-            )
+    def __init__(self, max_drop_rate: float, candidates: int) -> None:
+        """Take the rate and how many samples there will be if none is dropped."""
+        self.max_drop_rate, self.candidates = max_drop_rate, candidates
+        self.samples, self.seen, self.total = 0, 0, total_of([])
+
+    def add(self, manifest: Mapping[str, Any]) -> None:
+        """Count a finished shard in.
+
+        Raises UserError where more was dropped than may be: of the samples as soon as it shows, of the labels in the
+        end. How many labels there are is known only then: to judge by those seen so far would depend on the order.
+        """
+        _add(self.total, manifest)
+        self.samples += manifest["samples"]
+        self.seen += manifest["samples"] + sum(manifest["drops"].values()) + sum(manifest["cuts"].values())
+        rates = [("samples", sum(self.total["drops"].values()), self.candidates)]
+        if self.seen == self.candidates:
+            labels = self.total["labels"]
+            dropped = sum(labels["dropped"].values())
+            rates.append(("labels", dropped, labels["kept"] + sum(labels["cut"].values()) + dropped))
+        for what, dropped, of in rates:
+            if dropped > self.max_drop_rate * of:
+                raise UserError(
+                    f"dropped {dropped} of {of} {what} ({reasons(self.total)}), more than max_drop_rate "
+                    f"{self.max_drop_rate:g} allows; mend the source, or raise --max-drop-rate"
+                )
 
 
 def refuse_other_builds(manifests: Mapping[str, dict[str, Any]], digests: Mapping[str, str], out: str) -> None:
     """Raise UserError where a shard in `out` is none of this build's, whose digests are given by shard name."""
     for name, manifest in manifests.items():
         if digests.get(name) != manifest["config"]:
-            raise UserError(
-                f"{out} holds {name} of another build (other source, scenes or settings): nothing was changed; "
-                "choose another --out, or delete that directory first"
-            )
+            raise UserError(ANOTHER_BUILD.format(out=out, what=name))
 
 
-def total_of(manifests: Iterable[dict[str, Any]]) -> dict[str, Any]:
+def total_of(manifests: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the sums of what the shards dropped, cut and kept."""
-    drops, cuts, unasked = Counter[str](), Counter[str](), Counter[str]()
-    kept, cut, dropped = 0, Counter[str](), Counter[str]()
+    total: dict[str, Any] = {"drops": {}, "cuts": {}, "unasked": {}, "labels": {"kept": 0, "cut": {}, "dropped": {}}}
     for manifest in manifests:
-        drops.update(manifest["drops"])
-        cuts.update(manifest["cuts"])
-        unasked.update(manifest["unasked"])
-        kept += manifest["labels"]["kept"]
-        cut.update(manifest["labels"]["cut"])
-        dropped.update(manifest["labels"]["dropped"])
-    return {
-        "drops": dict(sorted(drops.items())),
-        "cuts": dict(sorted(cuts.items())),
-        "unasked": dict(sorted(unasked.items())),
-        "labels": {"kept": kept, "cut": dict(sorted(cut.items())), "dropped": dict(sorted(dropped.items()))},
-    }
+        _add(total, manifest)
+    return total
+
+
+def _add(total: dict[str, Any], manifest: Mapping[str, Any]) -> None:
+    """Add what a manifest counts to `total`, whose reasons stay in order."""
+    labels, counted = total["labels"], manifest["labels"]
+    for sums, counts in (
+        *((total[key], manifest[key]) for key in ("drops", "cuts", "unasked")),
+        *((labels[key], counted[key]) for key in ("cut", "dropped")),
+    ):
+        added = {reason: sums.get(reason, 0) + count for reason, count in counts.items()}
+        ordered = dict(sorted((sums | added).items()))
+        sums.clear()
+        sums.update(ordered)
+    labels["kept"] += counted["kept"]
+    if quarantined := manifest.get("quarantined"):
+        total.setdefault("quarantined", []).extend(quarantined)
 
 
 def reasons(total: dict[str, Any]) -> str:
@@ -63,7 +80,3 @@ def reasons(total: dict[str, Any]) -> str:
     counts = total["drops"] | total["cuts"] | total["labels"]["dropped"]
     said = ", ".join(f"{reason} {count}" for reason, count in counts.items())
     return f"{said}; {NO_INTRINSICS_HINT}" if "no_intrinsics" in counts else said
-
-
-def _candidates(manifest: dict[str, Any]) -> int:
-    return manifest["samples"] + sum(manifest["drops"].values()) + sum(manifest["cuts"].values())

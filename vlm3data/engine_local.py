@@ -2,47 +2,83 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import contextlib
 import os
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections.abc import Callable, Generator, Iterable, Iterator
 from multiprocessing.connection import wait
-from typing import Any, TypeVar
+from typing import TypeVar
+
+from vlm3data.contracts import Needs
+from vlm3data.types import UserError
+from vlm3data.workers import Worker, WorkerDied, serve
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
+DEATHS = 5
+"""A job whose worker died as often is given up."""
+
 
 def run(
-    function: Callable[[Job], Result], jobs: Sequence[Job], *, workers: int | None, address: str | None = None
-) -> Iterator[tuple[Job, Result]]:
-    """Yield `(job, function(job))` as jobs finish; `workers` defaults to the cores this process may use."""
-    workers = min(workers or len(os.sched_getaffinity(0)), len(jobs))
-    if workers <= 1:
+    function: Callable[[Job], Result],
+    jobs: Iterable[Job],
+    *,
+    workers: int | None = None,
+    address: str | None = None,
+    again: Callable[[Job], Result] | None = None,
+    needs: Needs | None = None,
+) -> Generator[tuple[Job, Result], None, None]:
+    """Yield `(job, function(job))` as jobs finish; `workers` defaults to the cores this process may use.
+
+    A job whose worker died, whatever killed it, is done by `again` in a fresh process. With one worker all is done
+    in this process, where a debugger sees it, and nothing survives a crash. Jobs are taken one by one as workers are
+    free. Raises what a job raises.
+    """
+    if workers == 1:
         yield from ((job, function(job)) for job in jobs)
         return
-    # spawn: a fork would copy the locks of threads (Arrow, OpenCV) that do not exist in the child
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
-        futures = {pool.submit(function, job): job for job in jobs}
-        try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+    functions = (function, again or function)
+    waiting = iter(jobs)
+    deaths: list[tuple[Job, int]] = []
+    busy: dict[Worker, tuple[Job, int]] = {}
+    idle: list[Worker] = []
+    limit = workers or len(os.sched_getaffinity(0))
+    try:
+        while True:
+            while len(busy) < limit and (task := deaths.pop() if deaths else _next(waiting)) is not None:
+                job, died = task
+                worker = idle.pop() if idle and not died else Worker(serve, functions)
+                busy[worker] = task
+                with contextlib.suppress(BrokenPipeError):  # it died: that is heard of below
+                    worker.connection.send((min(died, 1), job))
+            if not busy:
+                return
+            ready = wait([worker.connection for worker in busy])
+            for worker in [worker for worker in busy if worker.connection in ready]:
+                job, died = busy.pop(worker)
+                try:
+                    result = worker.receive()
+                except WorkerDied as death:
+                    worker.close()
+                    deaths.append((job, surviving(job, died, death.name)))
+                    continue
+                idle.append(worker)
+                yield job, result
+    finally:
+        for worker in (*busy, *idle):
+            worker.close()
 
 
-def _start_worker() -> None:
-    """Run one thread per worker, and end with the parent however it dies: an orphan must not go on writing."""
-    import cv2
+def surviving(job: object, died: int, how: str) -> int:
+    """Return how often the workers of `job` have died now; raise UserError where that is too often."""
+    if died + 1 < DEATHS:
+        return died + 1
+    raise UserError(
+        f"{job}: its worker died {DEATHS} times, at last by {how}; where that is SIGKILL, memory ran out: fewer "
+        "--workers help"
+    )
 
-    cv2.setNumThreads(1)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_follow, args=(parent.sentinel,), daemon=True).start()
 
-
-def _follow(sentinel: Any) -> None:
-    wait([sentinel])
-    os._exit(1)
+def _next(waiting: Iterator[Job]) -> tuple[Job, int] | None:
+    job = next(waiting, None)
+    return None if job is None else (job, 0)

@@ -111,6 +111,20 @@ def write_whole(fs: AbstractFileSystem, path: str, data: bytes) -> None:
         _send(fs, path, lambda: fs.pipe_file(path, data))
 
 
+def create_remote(fs: AbstractFileSystem, path: str, data: bytes) -> bool:
+    """Write a small file to a remote store where there is none yet; return False where there is one.
+
+    Of two that do this at once only one succeeds, where the store can tell (S3).
+    """
+    try:
+        _send(fs, path, lambda: fs.pipe_file(path, data, mode="create"))
+    except StoreError as error:
+        if isinstance(error.__cause__, FileExistsError):
+            return False
+        raise
+    return True
+
+
 @contextlib.contextmanager
 def open_whole(fs: AbstractFileSystem, path: str) -> Iterator[BinaryIO]:
     """Open a large file to be written: it is there, whole, when the block is left without an exception.

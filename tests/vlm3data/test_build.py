@@ -231,7 +231,7 @@ def test_changed_data_under_the_same_name_is_not_continued(tmp_path, toy_root):
     build(config(toy_root), str(out), workers=1)
     (out / "dataset.json").unlink()
     write_jsonl(toy_root, [jsonl_line(number, depth=[2.0] * 20) for number in range(12)])
-    with pytest.raises(UserError, match="of another build"):
+    with pytest.raises(UserError, match="scene toy_train-00000000 has changed since it was built: its files"):
         build(config(toy_root), str(out), workers=1)
 
 

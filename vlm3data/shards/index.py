@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import io
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -12,14 +12,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec import AbstractFileSystem
 
-from vlm3data.storage import write_whole
+from vlm3data.storage import open_whole, write_whole
 
 INDEX_PARQUET = "index.parquet"
 INDEX_ARROW = "index.arrow"
 DATASET = "dataset.json"
 
-_ROW = pa.schema(
+_PLACE = pa.schema({"shard": pa.uint32(), "offset": pa.uint64(), "length": pa.uint32(), "xxh3": pa.uint64()})
+_TABLE = pa.schema(
     {
+        "key": pa.string(),
+        **{field.name: field.type for field in _PLACE},
         "source": pa.string(),
         "scene": pa.string(),
         "split": pa.string(),
@@ -38,26 +41,47 @@ _ROW = pa.schema(
 """The Parquet index: what `write.py` says of a sample, behind its key and place."""
 
 
+ROWS = 1 << 17
+"""In a row group of the Parquet index, about: what is held in memory while it is written."""
+
+
 def write_index(
-    fs: AbstractFileSystem, directory: str, manifests: Sequence[dict[str, Any]], about: dict[str, Any]
+    fs: AbstractFileSystem, directory: str, manifests: Iterable[dict[str, Any]], about: dict[str, Any]
 ) -> dict[str, Any]:
-    """Write both index files and, last of all, `dataset.json`, which is returned."""
-    table, fixed = index_tables(manifests)
-    parquet, arrow = io.BytesIO(), io.BytesIO()
-    pq.write_table(table, parquet, compression="zstd")
-    with pa.ipc.new_file(arrow, fixed.schema) as writer:
+    """Write both index files and, last of all, `dataset.json`, which is returned.
+
+    The manifests are looked at one by one: of each sample only its place, 24 bytes, is held in memory.
+    """
+    places, shards, sizes = list[pa.Table](), dict[str, str](), list[int]()
+    least, most = math.inf, 0
+    with (
+        open_whole(fs, f"{directory}/{INDEX_PARQUET}") as file,
+        pq.ParquetWriter(file, _TABLE, compression="zstd") as writer,
+    ):
+        waiting: list[pa.Table] = []
+        for number, manifest in enumerate(manifests):
+            table = _table(number, manifest)
+            pixels = [member["row"]["width_px"] * member["row"]["height_px"] for member in manifest["members"]]
+            least, most = min([least, *pixels]), max([most, *pixels])
+            shards[manifest["shard"]] = manifest["sha256"]
+            sizes.append(manifest["bytes"])
+            places.append(table.select(_PLACE.names))
+            waiting.append(table)
+            if sum(map(len, waiting)) >= ROWS:
+                writer.write_table(pa.concat_tables(waiting))
+                waiting.clear()
+        if waiting:
+            writer.write_table(pa.concat_tables(waiting))
+    fixed = _fixed(places, list(shards))
+    with open_whole(fs, f"{directory}/{INDEX_ARROW}") as file, pa.ipc.new_file(file, fixed.schema) as writer:
         # one batch, uncompressed: a reader maps each column as one flat array
-        writer.write_table(fixed, max_chunksize=max(1, len(fixed)))
-    write_whole(fs, f"{directory}/{INDEX_PARQUET}", parquet.getvalue())
-    write_whole(fs, f"{directory}/{INDEX_ARROW}", arrow.getvalue())
-    rows = [member["row"] for manifest in manifests for member in manifest["members"]]
-    pixels = [row["width_px"] * row["height_px"] for row in rows]
+        writer.write_table(fixed.combine_chunks(), max_chunksize=max(1, len(fixed)))
     dataset = about | {
-        "samples": len(rows),
-        "bytes": sum(manifest["bytes"] for manifest in manifests),
-        "image_pixels": {"min": min(pixels), "max": max(pixels)},
-        "fingerprint": fingerprint(manifests),
-        "shards": {manifest["shard"]: manifest["sha256"] for manifest in manifests},
+        "samples": len(fixed),
+        "bytes": sum(sizes),
+        "image_pixels": {"min": least, "max": most},
+        "fingerprint": _fingerprint(shards),
+        "shards": shards,
     }
     write_whole(fs, f"{directory}/{DATASET}", orjson.dumps(dataset, option=orjson.OPT_INDENT_2))
     return dataset
@@ -65,22 +89,37 @@ def write_index(
 
 def index_tables(manifests: Sequence[dict[str, Any]]) -> tuple[pa.Table, pa.Table]:
     """Return what the two index files hold, Parquet's and Arrow's, of shards with these manifests."""
-    rows = [(number, member) for number, manifest in enumerate(manifests) for member in manifest["members"]]
-    place = {
-        "shard": pa.array([number for number, _ in rows], pa.uint32()),
-        "offset": pa.array([member["offset"] for _, member in rows], pa.uint64()),
-        "length": pa.array([member["length"] for _, member in rows], pa.uint32()),
-        "xxh3": pa.array([int(member["xxh3"], 16) for _, member in rows], pa.uint64()),
-    }
-    about_rows = pa.Table.from_pylist([member["row"] for _, member in rows], schema=_ROW)
-    table = pa.table({"key": pa.array([m["key"] for _, m in rows], pa.string())} | place)
-    for name in about_rows.column_names:
-        table = table.append_column(name, about_rows[name])
-    shards = [manifest["shard"] for manifest in manifests]
-    return table, pa.table(place).replace_schema_metadata({"shards": orjson.dumps(shards)})
+    tables = [_table(number, manifest) for number, manifest in enumerate(manifests)]
+    places = [table.select(_PLACE.names) for table in tables]
+    return pa.concat_tables(tables), _fixed(places, [manifest["shard"] for manifest in manifests])
 
 
 def fingerprint(manifests: Sequence[dict[str, Any]]) -> str:
     """Return a digest that changes when any shard's bytes, or their order, do."""
-    text = "\n".join(f"{manifest['shard']} {manifest['sha256']}" for manifest in manifests)
+    return _fingerprint({manifest["shard"]: manifest["sha256"] for manifest in manifests})
+
+
+def _fingerprint(shards: Mapping[str, str]) -> str:
+    text = "\n".join(f"{shard} {sha256}" for shard, sha256 in shards.items())
     return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _table(number: int, manifest: dict[str, Any]) -> pa.Table:
+    """Return the rows of one shard: key, place and what the manifest says of each sample."""
+    members = manifest["members"]
+    rows = [
+        member["row"]
+        | {
+            "key": member["key"],
+            "shard": number,
+            "offset": member["offset"],
+            "length": member["length"],
+            "xxh3": int(member["xxh3"], 16),
+        }
+        for member in members
+    ]
+    return pa.Table.from_pylist(rows, schema=_TABLE)
+
+
+def _fixed(places: Sequence[pa.Table], shards: Sequence[str]) -> pa.Table:
+    return pa.concat_tables(places).replace_schema_metadata({"shards": orjson.dumps(shards)})

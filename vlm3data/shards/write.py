@@ -5,19 +5,23 @@ from __future__ import annotations
 import hashlib
 import tarfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import orjson
 import xxhash
 from fsspec import AbstractFileSystem
 
-from vlm3data.storage import is_local, list_files, read_whole, write_whole
+from vlm3data.storage import list_files, open_whole, read_whole, write_whole
 from vlm3data.types import Sample, UserError
 
 MANIFEST = ".manifest.json"
 BLOCK = tarfile.BLOCKSIZE
+AT_ONCE = 16
+"""Manifests that are read at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +40,24 @@ class ShardTally:
     """Sound labels that the processing itself removes (cropped away, two in one pixel), by reason."""
     labels: Counter[str] = field(default_factory=Counter)
     """Sound labels, under `kept`."""
+    quarantined: list[dict[str, str]] = field(default_factory=list)
+    """Scene and key of each sample dropped because making it kills the process; the manifest lists them."""
+
+    def add(self, other: ShardTally) -> None:
+        """Count what `other` counted, too."""
+        self.drops.update(other.drops)
+        self.cuts.update(other.cuts)
+        self.unasked.update(other.unasked)
+        self.label_drops.update(other.label_drops)
+        self.label_cuts.update(other.label_cuts)
+        self.labels.update(other.labels)
+        self.quarantined.extend(other.quarantined)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        for counts in (self.drops, self.cuts, self.unasked, self.label_drops, self.label_cuts, self.labels):
+            counts.clear()
+        self.quarantined.clear()
 
 
 def write_shard(
@@ -53,14 +75,10 @@ def write_shard(
 
     The same samples give the same bytes: no clock, owner or host enters the tar.
     """
-    path = f"{directory}/{name}.tar"
-    # A local tar appears under its own name only when whole; an object store does that by itself.
-    target = f"{path}.tmp" if is_local(fs) else path
-    with fs.open(target, "wb") as file:
+    # The tar appears under its own name only when whole.
+    with open_whole(fs, f"{directory}/{name}.tar") as file:
         tar = _Counted(file)
         members = list(_write_members(tar.write, samples))
-    if target != path:
-        fs.mv(target, path)
     manifest = {
         "version": 1,
         "shard": f"{name}.tar",
@@ -76,6 +94,7 @@ def write_shard(
             "dropped": dict(sorted(tally.label_drops.items())),
         },
         "config": config,
+        **({"quarantined": tally.quarantined} if tally.quarantined else {}),
         **(about or {}),
         "members": members,
     }
@@ -85,14 +104,38 @@ def write_shard(
 
 def committed(fs: AbstractFileSystem, directory: str) -> dict[str, dict[str, Any]]:
     """Return the manifests found in `directory`, by shard name, in order: the shards that exist."""
-    found = {}
-    for path in list_files(fs, directory, MANIFEST):
-        name = path.rpartition("/")[2].removesuffix(MANIFEST)
-        try:
-            found[name] = orjson.loads(read_whole(fs, path))
-        except orjson.JSONDecodeError as error:
-            raise UserError(f"{path}: is damaged ({error}); delete it, and its shard is built again") from error
-    return found
+    names = _names(fs, directory)
+    return dict(zip(names, manifests_of(fs, directory, names), strict=True))
+
+
+def summaries(fs: AbstractFileSystem, directory: str) -> dict[str, dict[str, Any]]:
+    """Return the same without their members: what they count, which is small."""
+    names = _names(fs, directory)
+    return dict(zip(names, map(summary_of, manifests_of(fs, directory, names)), strict=True))
+
+
+def summary_of(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Return a manifest without its members."""
+    return {key: value for key, value in manifest.items() if key != "members"}
+
+
+def manifests_of(fs: AbstractFileSystem, directory: str, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield the manifests of these shards in order, a few of them read at a time."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for start in range(0, len(names), AT_ONCE):
+            yield from pool.map(partial(_manifest, fs, directory), names[start : start + AT_ONCE])
+
+
+def _manifest(fs: AbstractFileSystem, directory: str, name: str) -> dict[str, Any]:
+    path = f"{directory}/{name}{MANIFEST}"
+    try:
+        return orjson.loads(read_whole(fs, path))
+    except orjson.JSONDecodeError as error:
+        raise UserError(f"{path}: is damaged ({error}); delete it, and its shard is built again") from error
+
+
+def _names(fs: AbstractFileSystem, directory: str) -> list[str]:
+    return [path.rpartition("/")[2].removesuffix(MANIFEST) for path in list_files(fs, directory, MANIFEST)]
 
 
 def sample_files(sample: Sample) -> list[tuple[str, bytes]]:
