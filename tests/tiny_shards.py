@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ FACTS = {
     "pair_overlap": [0.25, 0.95], "endless": False,
 }  # fmt: skip
 CONFIG = {"focal_px": 150.0, "align": "none", "label_depth": "z", "options": {}, "tasks": {"depth": {"pixels": 3}}}
+_photo = cache(photo)
 SIN10, COS10 = 0.17364817766693033, 0.984807753012208
 
 
@@ -67,7 +69,7 @@ def sample(number: int, questions: Sequence[dict[str, Any]], views: int = 1, **c
                    "crop_xy_px": [0, 0]} for name in names],
         "questions": list(questions),
     }  # fmt: skip
-    return Sample.of(record | changes, tuple(photo(number % 5 + view) for view in range(views)))
+    return Sample.of(record | changes, tuple(_photo(number % 5 + view) for view in range(views)))
 
 
 def write_dataset(

@@ -64,12 +64,12 @@ function grouped(questions) {
 
 function pick(question, { scroll = false } = {}) {
   if (!open || open.picked === question) return;
-  if (open.picked !== null) open.items[open.picked].classList.remove("picked");
+  if (open.picked !== null) open.items[open.picked].firstChild.classList.remove("picked");
   open.picked = question;
   open.figure.activate(question);
   if (question === null) return;
   const item = open.items[question];
-  item.classList.add("picked");
+  item.firstChild.classList.add("picked");
   if (scroll) item.scrollIntoView({ block: "nearest" });
 }
 
