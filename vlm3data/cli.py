@@ -63,6 +63,7 @@ def build(
     engine: str = "local",
     workers: int | None = None,
     ray_address: str | None = None,
+    append: Annotated[bool, Parameter(negative=())] = False,
     json: Json = False,
     **options: str,
 ) -> None:
@@ -114,9 +115,11 @@ def build(
     engine
         local (processes on this machine) or ray.
     workers
-        Processes; by default one per core.
+        Processes; by default one per core. With 1, all happens in the command itself: a crash is then not survived.
     ray_address
-        Join this Ray cluster instead of starting one.
+        Join this Ray cluster instead of starting one; RAY_ADDRESS says the same.
+    append
+        Build what the source has grown by since, into new shards; those that are there stay as they are.
     json
         Print the finished dataset.json instead of a summary.
     """
@@ -148,7 +151,15 @@ def build(
         max_drop_rate=max_drop_rate,
     )
     with progress_bar("building") as progress:
-        dataset = build_dataset(config, out, engine=engine, workers=workers, ray_address=ray_address, progress=progress)
+        dataset = build_dataset(
+            config,
+            out,
+            engine=engine,
+            workers=workers,
+            ray_address=ray_address,
+            append=append,
+            progress=progress,
+        )
     if json:
         print_json(dataset)
         return
