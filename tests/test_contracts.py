@@ -19,6 +19,7 @@ from tests.tiny_scannet import write_scans
 from tests.tiny_spatialrgpt import write_bench
 from vlm3data import cli, registry
 from vlm3data.build import BuildConfig, build, samples
+from vlm3data.checking import check_source
 from vlm3data.exif import FOCAL_LENGTH_35MM
 from vlm3data.images import decode_rgb
 from vlm3data.shards.verify import verify
@@ -76,50 +77,8 @@ def frames_of(source) -> list[tuple[SceneRef, Frame]]:
 
 
 @pytest.mark.parametrize("name", registry.names("source"))
-def test_a_source_lists_what_it_yields_in_a_stable_order(name, tmp_path):
-    source = opened(name, tmp_path)
-    scenes = list(source.scenes(None))
-    assert len({scene.scene for scene in scenes}) == len(scenes) > 0
-    assert [scene.num_frames for scene in scenes] == [len(list(source.frames(scene))) for scene in scenes]
-    keys = [frame.key for _, frame in frames_of(source)]
-    assert keys == [frame.key for _, frame in frames_of(source)]
-    assert len(set(keys)) == len(keys)
-    assert {scene.split for scene in scenes} <= set(source.facts.splits)
-    for split in source.facts.splits:
-        assert {scene.split for scene in source.scenes(split)} <= {split}
-    assert all(orjson.loads(orjson.dumps(dict(scene.payload))) == dict(scene.payload) for scene in scenes)
-
-
-@pytest.mark.parametrize("name", registry.names("source"))
-def test_a_frame_is_in_our_conventions(name, tmp_path):
-    source = opened(name, tmp_path)
-    facts = source.facts
-    assert facts.licence
-    assert facts.pixel_centre
-    for _, frame in frames_of(source):
-        image = frame.image()
-        pixels = decode_rgb(image) if isinstance(image, bytes) else image
-        assert pixels.dtype == np.uint8
-        if frame.camera is not None:
-            assert pixels.shape == (frame.camera.height_px, frame.camera.width_px, 3)
-        if frame.depth_m is not None:
-            depth_m = frame.depth_m()
-            assert depth_m.dtype == np.float32
-            depth_camera = frame.depth_camera or frame.camera
-            assert depth_camera is not None
-            assert depth_m.shape == (depth_camera.height_px, depth_camera.width_px)
-            known = depth_m[~np.isnan(depth_m)]
-            assert (known > 0).all(), "unknown depth is NaN, never 0"
-            assert known.min() >= facts.depth_range_m[0]
-            assert known.max() <= facts.depth_range_m[1]
-        if frame.points is not None:
-            points = frame.points()
-            assert points.pixel_px.shape == (len(points.depth_m), 2)
-            assert points.pixel_px.dtype == np.int64
-        if frame.world_from_cam is not None:
-            rotation = frame.world_from_cam[:3, :3]
-            np.testing.assert_allclose(rotation @ rotation.T, np.eye(3), atol=1e-9)
-            assert np.linalg.det(rotation) == pytest.approx(1)
+def test_a_source_keeps_what_every_source_must(name, tmp_path):
+    check_source(lambda: opened(name, tmp_path))
 
 
 @pytest.mark.parametrize("name", registry.names("source"))
