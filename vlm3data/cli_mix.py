@@ -22,11 +22,13 @@ def show(
     batch: int = 1,
     world: int = 1,
     max_epochs: float = 4.0,
+    html: str | None = None,
     json: Json = False,
 ) -> None:
     """Show what a mixture means: per dataset its share, and samples, epochs, answers and bytes over a run.
 
-    Warns of a dataset that is repeated often or hardly seen, and of shards that are missing.
+    Warns of a dataset that is repeated often or hardly seen, and of shards that are missing. As a page (--html),
+    sliders show what other weights would mean, and save them.
 
     Example: vlm3data mix show mixtures/demo.yaml --samples 100000
 
@@ -44,6 +46,8 @@ def show(
         Processes.
     max_epochs
         Warn where a dataset is seen more often than this.
+    html
+        Write a page with sliders to this URL instead.
     json
         Print the rows and warnings as JSON.
     """
@@ -52,6 +56,12 @@ def show(
 
     mixture = Mixture.load(spec)
     samples = steps * batch * world if steps else samples or mixture.samples
+    if html is not None:
+        from vlm3data.report.mixture_page import write_mixture_page
+
+        size = write_mixture_page(mixture, samples, max_epochs, html)
+        print(f"wrote {html}, {size / 1000:.0f} kB; open it in a browser")
+        return
     rows = mixture.plan(samples)
     warnings = warnings_of(mixture, rows, max_epochs)
     if json:
