@@ -1,0 +1,142 @@
+"""Answers are written down once: a killed evaluation goes on, another model's are refused, all are scored again."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+import vlm3train.generate
+from vlm3data.command import run_app
+from vlm3data.shards import read_samples
+from vlm3data.types import UserError
+from vlm3train import asking
+from vlm3train.asking import ask_all
+from vlm3train.cli import app
+from vlm3train.identity import model_digest
+from vlm3train.predictions import SWAPPED, PredictionFile, read_predictions
+
+IDENTITY = {"models": {"m": "1"}, "datasets": {"d": "2"}, "max_new_tokens": 8}
+
+
+def oracle(asked):
+    return [question.answer for _, question in asked]
+
+
+@pytest.fixture
+def samples(shards):
+    return list(read_samples(shards))
+
+
+@pytest.fixture
+def kept(samples, tmp_path, monkeypatch):
+    """Return a finished file of predictions, in several batches, and what is in it."""
+    monkeypatch.setattr(asking, "AT_ONCE", 20)
+    path = tmp_path / "deep" / "kept.arrow"
+    with PredictionFile(path, IDENTITY) as file:
+        return path, ask_all(oracle, ("m", "d"), samples, 5, file)
+
+
+def test_what_is_written_is_read_back(kept, samples):
+    path, predictions = kept
+    identity, back = read_predictions(path)
+    assert identity == IDENTITY
+    assert back == predictions
+    assert len(back) == 2 * 5 * len(samples)
+    assert {one.control for one in back} == {"", SWAPPED}
+    stored = {sample.key: sample.questions for sample in samples}
+    assert all(stored[one.key][one.index].question == one.question for one in back)
+    assert all(stored[one.key][one.index].truth == one.truth for one in back)
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.55, 0.8, 0.999])
+def test_after_a_kill_only_what_is_missing_is_asked(kept, samples, share):
+    path, predictions = kept
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * share)] if share > 0.1 else whole[:1200])
+    asked = []
+
+    def counting(some):
+        asked.extend(some)
+        return oracle(some)
+
+    with PredictionFile(path, IDENTITY) as file:
+        there = len(file)
+        assert ask_all(counting, ("m", "d"), samples, 5, file) == predictions
+    assert len(asked) == len(predictions) - there
+    assert (there > 0) == (share > 0.1)
+    assert sorted(read_predictions(path)[1], key=str) == sorted(predictions, key=str)
+
+
+def test_more_questions_an_image_are_added(kept, samples):
+    path, predictions = kept
+    with PredictionFile(path, IDENTITY) as file:
+        more = ask_all(oracle, ("m", "d"), samples, 7, file)
+        assert len(file) == len(more) == len(predictions) * 7 // 5
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"models": {"m": "9"}}, "other models: m changed since"),
+        ({"models": {"n": "1"}}, "other models: it is of m"),
+        ({"datasets": {"d": "9"}}, "other datasets: d changed since"),
+        ({"max_new_tokens": 9}, "max_new_tokens was 8"),
+    ],
+)
+def test_answers_of_another_model_or_other_data_are_refused(kept, changes, said):
+    before = kept[0].read_bytes()
+    with pytest.raises(UserError, match=said):
+        PredictionFile(kept[0], IDENTITY | changes)
+    assert kept[0].read_bytes() == before
+
+
+def test_another_file_is_no_predictions(tmp_path):
+    path = tmp_path / "eval.json"
+    path.write_text("{}" * 100)
+    for take in (read_predictions, lambda file: PredictionFile(file, IDENTITY)):
+        with pytest.raises(UserError, match="no file of predictions"):
+            take(path)
+    with pytest.raises(UserError, match="no such file"):
+        read_predictions(tmp_path / "none.arrow")
+    assert path.read_text() == "{}" * 100
+
+
+def test_a_models_digest_changes_with_its_weights_and_with_nothing_else(model_dir, tmp_path):
+    import shutil
+
+    copy = tmp_path / "copy"
+    shutil.copytree(model_dir, copy)
+    before = model_digest(str(model_dir))
+    (copy / "run.json").write_text("{}")
+    assert model_digest(str(copy)) == before
+    weights = bytearray((copy / "model.safetensors").read_bytes())
+    weights[-1000] ^= 1
+    (copy / "model.safetensors").write_bytes(weights)
+    assert model_digest(str(copy)) != before
+
+
+def test_the_command_goes_on_and_scores_again_without_a_model(model_dir, shards, tmp_path, monkeypatch, capsys):
+    arguments = ["--train-shards", shards, "--json", str(tmp_path / "eval.json")]
+    asked = ["eval", "--model", str(model_dir), "--shards", shards, "--limit", "4", "--questions-per-image", "2",
+             "--max-new-tokens", "4", *arguments]  # fmt: skip
+    assert run_app(app, asked) == 0
+    first = json.loads((tmp_path / "eval.json").read_text())
+    (row,) = first["rows"]
+    assert (row["questions"], row["images"]) == (8, 4)
+    assert set(row["intervals"]) == {"model", "swapped_images", "median", "location"}
+    for who in ("median", "location"):
+        low, high = row["intervals"][who]["delta1"]
+        assert low <= row[who]["delta1"] <= high
+
+    def none(*_, **__):
+        raise AssertionError("no model is needed any more")
+
+    monkeypatch.setattr(vlm3train.generate.Generator, "load", none)
+    assert run_app(app, asked) == 0
+    assert json.loads((tmp_path / "eval.json").read_text()) == first
+    assert run_app(app, ["eval", "--rescore", str(tmp_path / "eval.predictions.arrow"), *arguments]) == 0
+    assert json.loads((tmp_path / "eval.json").read_text())["rows"] == first["rows"]
+    capsys.readouterr()
+    assert run_app(app, ["eval", "--rescore", "x", "--model", "m"]) == 2
+    assert "--rescore needs no model" in capsys.readouterr().err
