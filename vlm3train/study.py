@@ -86,6 +86,7 @@ def _score(spec: StudySpec, folder: Path) -> None:
     _call(
         [sys.executable, "-m", "vlm3train.cli", "eval", "--model", str(folder / "model"), "--json", str(temporary)]
         + [argument for url in scored.shards for argument in ("--shards", url)]
+        + [argument for url in scored.train_shards for argument in ("--train-shards", url)]
         + ["--questions-per-image", str(scored.questions_per_image), "--batch-size", str(scored.batch_size)]
         + ["--max-new-tokens", str(scored.max_new_tokens)]
         + (["--limit", str(scored.limit)] if scored.limit else []),

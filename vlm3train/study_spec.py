@@ -45,6 +45,8 @@ class Evaluation(Config):
     """What every model is scored on."""
 
     shards: Annotated[list[str], Field(min_length=1)]
+    train_shards: list[str] = []
+    """What the guesses are fitted on that stand beside the scores in every run's eval.json."""
     limit: Annotated[int, Field(gt=0)] | None = None
     """Samples of each."""
     questions_per_image: Annotated[int, Field(gt=0)] = 10

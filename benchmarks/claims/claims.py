@@ -109,6 +109,13 @@ def arms(scale: float = 1.0) -> dict[str, Arm]:
     return {arm.name: arm for arm in found}
 
 
+def main_arm(scale: float = 1.0) -> Arm:
+    """Return the longest run: every domain in which depth cannot be guessed from where a pixel is."""
+    train = tuple(depth(domain, max(20, int(30_000 * scale))) for domain in MAIN_DOMAINS)
+    return Arm("main", train, tuple(held_out(domain, max(12, int(300 * scale))) for domain in MAIN_DOMAINS))
+
+
+MAIN_DOMAINS = ("court", "room", "hall", "yard", "street")
 LONGER = 1.66
 """Arithmetic of a sample with ten questions over that of one with one; `flops_ratio` works it out."""
 TASKS = ("depth", "correspondence", "pose", "objects")

@@ -19,6 +19,7 @@ from vlm3train.regression import propose
 
 IMAGES = {"court": 16_000, "hall": 4_000, "room": 1_000, "yard": 250}
 SIZE = "mini"
+COMPARED = ("uniform", "by-size", "tuned")
 SEARCHES, DRAWN = 3, 4
 """Studies side by side, and drawn mixtures in each."""
 SEARCH_SHARE = 0.3
@@ -134,9 +135,6 @@ def comparisons(sizes: Sizes, seeds: Sequence[int], results: Sequence[dict[str, 
         if result["arm"] == "drawn"
     ]
     tuned = {domain: round(share, 4) for domain, share in propose(rows).shares.items()}
-    mixtures = {
-        "uniform": {"weighting": {"scheme": "uniform"}},
-        "by-size": {"weighting": {"scheme": "size"}},
-        "tuned": {"weights": tuned},
-    }
+    told = ({"weighting": {"scheme": "uniform"}}, {"weighting": {"scheme": "size"}}, {"weights": tuned})
+    mixtures = dict(zip(COMPARED, told, strict=True))
     return [Study(f"mixtures-{seed}", sizes, seed, sizes.steps, mixtures) for seed in seeds]
