@@ -68,6 +68,8 @@ class ColmapSource:
     """`root` is a workspace (`images/` beside `sparse/`, or a dense one), or a directory of workspaces."""
 
     Options = ColmapOptions
+    memory_mb = 2000
+    """A model of 10,000 images with all its observations takes 431 MB; there are larger ones."""
     facts = SourceFacts(
         name="colmap",
         licence="as the owner of the images says",

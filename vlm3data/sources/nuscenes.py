@@ -36,6 +36,9 @@ NEAR_M = 0.1
 class NuscenesSource:
     """`root` has `samples/`, `sweeps/` and the tables of one or several versions, `v1.0-*/`."""
 
+    memory_mb = 1500
+    """The first process that opens trainval parses 2.6 GB of tables, in 893 MB."""
+
     class Options(Config):
         """What a user may set for this source alone."""
 
