@@ -95,8 +95,6 @@ class Run(Job):
             "log_every": max(1, self.steps // LOG_LINES),
         }
         settings["batch_size"] //= processes
-        if lab.gpus:
-            settings["compile"] = True
         (folder / "mixture.yaml").write_text(yaml.safe_dump({"seed": self.seed, "datasets": datasets}, sort_keys=False))
         (folder / "sft.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))
         command = [sys.executable, "-m"]
