@@ -99,15 +99,15 @@ class MixtureSpec(Config):
     weighting: dict[str, Any] = {"scheme": "explicit"}
     schedule: tuple[Stage, ...] = ()
     """Weights that change over the run."""
-    focal_px: Focal | None = None
-    align: Literal["crop", "pad", "none"] | None = None
-    """How all datasets' images are unified that do not say otherwise, and whose shards hold the source's own."""
     cache: CacheSpec | None = None
     """Without it, what comes over a network is read anew every epoch."""
     read_ahead: Annotated[int, Field(gt=0)] = 64
     """Samples of remote stores that each reading process fetches before they are needed (at most 256 MB of them)."""
     max_bad: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.001
     """Damaged samples that a dataset may have: a share of those read, and a few besides; from 1 on a number; or 0."""
+    focal_px: Focal | None = None
+    align: Literal["crop", "pad", "none"] | None = None
+    """How all datasets' images are unified that do not say otherwise, and whose shards hold the source's own."""
 
     @model_validator(mode="after")
     def _stages_follow_each_other(self) -> Self:

@@ -16,15 +16,16 @@ from vlm3data.schedule import Schedule
 from vlm3data.shards import CorruptSampleError
 from vlm3data.shards.read import Draw
 from vlm3data.skips import Skip, Skips
-from vlm3data.types import Cut, Drop, Sample, UserError
+from vlm3data.types import Cut, Drop, MadeImages, Sample, UserError
 
 
 class Stream(Iterator[tuple[int, Sample]]):
     """An iterator over `(n, sample)` for the given positions, in their order.
 
     It reads ahead from remote stores; `close`, or leaving its `with` block, ends that and leaves no thread.
-    `skips` has what was damaged and replaced so far. Where images are unified as they are read, `cuts` has what that left
-    out by dataset and reason: labels, and samples without any. Raises UserError for what is wrong with the mixture.
+    `skips` has what was damaged and replaced so far. Where images are unified as they are read, `cuts` has what was
+    left out then by dataset and reason: labels, and samples without any. Raises UserError for what is wrong with the
+    mixture.
     """
 
     def __init__(self, mixture: Mixture, positions: Iterable[int]) -> None:
@@ -158,7 +159,7 @@ class _Reader:
 
 def _asked(sample: Sample) -> Sample:
     """Return the sample; raises Cut where nothing is asked of it any more, seen as it is now."""
-    if sample.pixels is not None and not sample.questions:
+    if isinstance(sample.images, MadeImages) and not sample.questions:
         raise Cut("no_question_left", sample.key)
     return sample
 

@@ -11,6 +11,7 @@ Unknown is None or NaN, never 0.
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -25,8 +26,8 @@ from vlm3data.errors import Cut, Drop, UserError
 
 __all__ = [
     "Answered", "Box3D", "BoxQuestion", "Calibration", "Camera", "Cut", "DepthKind", "DepthPoints", "Distortion",
-    "DistortionModel", "Drop", "Float32Array", "Float64Array", "Frame", "Held", "Int64Array", "Move", "Question",
-    "Sample", "SceneRef", "SourceFacts", "Tracks", "UInt8Array", "UserError", "View",
+    "DistortionModel", "Drop", "Float32Array", "Float64Array", "Frame", "Held", "Int64Array", "MadeImages", "Move",
+    "Question", "Sample", "SceneRef", "SourceFacts", "Tracks", "UInt8Array", "UserError", "View",
 ]  # fmt: skip
 
 UInt8Array = npt.NDArray[np.uint8]
@@ -277,6 +278,17 @@ class Answered(NamedTuple):
     """What the task's parser made of the answer; None where it found nothing."""
 
 
+class MadeImages(Sequence[bytes]):
+    """A sample's images where its shard holds the source's own: unified when they are asked for.
+
+    As bytes they are encoded, too, which `arrays` spares.
+    """
+
+    @abstractmethod
+    def arrays(self) -> list[UInt8Array]:
+        """Return the images as a model sees them, (h, w, 3) RGB each."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sample:
     """One training conversation: JPEG bytes per view and the record that a shard's JSON holds.
@@ -291,9 +303,6 @@ class Sample:
     dataset: str = ""
     epoch: int = 0
     draw: Callable[[list[dict[str, Any]]], list[dict[str, Any]]] | None = None
-    pixels: Callable[[], list[UInt8Array]] | None = None
-    """Makes the images, where the shard holds the source's own and they are unified as they are read; `images` are
-    then encoded when they are asked for, which `image_arrays` spares."""
 
     @classmethod
     def of(cls, record: dict[str, Any], images: Sequence[bytes]) -> Sample:
@@ -304,8 +313,8 @@ class Sample:
 
     def image_arrays(self) -> list[UInt8Array]:
         """Return the images as a model sees them, (h, w, 3) RGB each; ValueError where one does not decode."""
-        if self.pixels is not None:
-            return self.pixels()
+        if isinstance(self.images, MadeImages):
+            return self.images.arrays()
         return [simplejpeg.decode_jpeg(image, "RGB") for image in self.images]
 
     @cached_property

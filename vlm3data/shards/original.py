@@ -27,7 +27,9 @@ from vlm3data.storage import write_whole
 from vlm3data.types import (
     Cut,
     DepthKind,
+    Drop,
     Held,
+    MadeImages,
     Move,
     Question,
     Sample,
@@ -121,9 +123,8 @@ class Unifier:
         }
         if not record["questions"]:
             raise Cut("no_question_left", stored.key)
-        pixels = partial(_pixels, stored.images, moves)
-        images = _Encoded(pixels, len(views), self._quality)
-        sample = replace(stored, images=images, record_json=orjson.dumps(record), pixels=pixels)
+        images = _UnifiedLater(stored.images, moves, self._quality)
+        sample = replace(stored, images=images, record_json=orjson.dumps(record))
         sample.__dict__["record"] = record
         return sample
 
@@ -161,21 +162,21 @@ def _moved_record(move: Move) -> dict[str, Any]:
     return {"camera": camera_record(move.camera), "scale": list(move.scale), "crop_xy_px": list(move.crop_xy_px)}
 
 
-def _pixels(images: Sequence[bytes], moves: Sequence[Move]) -> list[UInt8Array]:
-    from vlm3data.geometry.warp import moved_image  # OpenCV, which nobody else who reads shards needs
-
-    return [moved_image(decode_rgb(image), move) for image, move in zip(images, moves, strict=True)]
-
-
-class _Encoded(Sequence[bytes]):
-    """The unified images as JPEGs, which are made when one is first asked for."""
-
-    def __init__(self, pixels: partial[list[UInt8Array]], count: int, quality: int) -> None:
-        self._pixels, self._count, self._quality = pixels, count, quality
+class _UnifiedLater(MadeImages):
+    def __init__(self, stored: Sequence[bytes], moves: Sequence[Move], quality: int) -> None:
+        self._stored, self._moves, self._quality = stored, moves, quality
         self._encoded: list[bytes] | None = None
 
+    def arrays(self) -> list[UInt8Array]:
+        from vlm3data.geometry.warp import moved_image  # OpenCV, which nobody else who reads shards needs
+
+        try:
+            return [moved_image(decode_rgb(image), move) for image, move in zip(self._stored, self._moves, strict=True)]
+        except Drop as drop:
+            raise ValueError(str(drop)) from drop
+
     def __len__(self) -> int:
-        return self._count
+        return len(self._stored)
 
     @overload
     def __getitem__(self, index: int) -> bytes: ...
@@ -183,7 +184,7 @@ class _Encoded(Sequence[bytes]):
     def __getitem__(self, index: slice) -> Sequence[bytes]: ...
     def __getitem__(self, index: int | slice) -> bytes | Sequence[bytes]:
         if self._encoded is None:
-            self._encoded = [encode_jpeg(image, self._quality) for image in self._pixels()]
+            self._encoded = [encode_jpeg(image, self._quality) for image in self.arrays()]
         return self._encoded[index]
 
 

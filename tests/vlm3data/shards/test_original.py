@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -38,8 +39,8 @@ def built(out: Path, **changes: object) -> Path:
 
 
 def rooms(out: Path, **changes: object) -> Path:
-    options = {"scenes": 3, "width_px": 170, "height_px": 130}
-    return built(out, **{"source": "synthetic", "options": options, "tasks": TASKS, "limit": 24} | changes)
+    options = {"scenes": 2, "width_px": 170, "height_px": 130}
+    return built(out, **{"source": "synthetic", "options": options, "tasks": TASKS, "limit": 12} | changes)
 
 
 def said(directory: Path, **unify: object) -> dict[str, dict]:
@@ -76,9 +77,11 @@ def test_read_as_built_they_are_the_unified_shards(tmp_path, way):
         assert seen.shape == stored.shape
         assert np.abs(seen.astype(int) - stored).mean() < 4, "a JPEG apart"
         assert other[i].images[0] == one[i].images[0], "encoded when asked for, it is the very file"
+    shown = replace(other[0], images=other[1].images)
+    np.testing.assert_array_equal(shown.image_arrays()[0], other[1].image_arrays()[0])
 
 
-@pytest.mark.parametrize("way", WAYS[:4], ids=str)
+@pytest.mark.parametrize("way", WAYS[1:3], ids=str)
 def test_pairs_and_poses_too(tmp_path, way):
     assert but_config(said(rooms(tmp_path / "original", store="original", **way))) == but_config(
         said(rooms(tmp_path / "unified", **way))
@@ -128,16 +131,6 @@ def test_another_focal_length_says_what_a_build_for_it_says_of_the_same_pixels(t
 def test_matches_seen_at_another_focal_length_stay_matches(tmp_path):
     original = rooms(tmp_path / "original", store="original", tasks={"correspondence": {"pixels": 30}})
     dataset = Dataset(str(original), unify=Unify(300.0, "pad"))
-    truths = [q.truth for i in range(len(dataset)) for q in dataset[i].questions]
-    exact = {
-        (key, tuple(np.round(q["truth"]["pixel2_px"], 3)))
-        for key, record in said(
-            rooms(tmp_path / "u", tasks={"correspondence": {"pixels": 3000}}, focal_px=300.0, align="pad")
-        ).items()
-        for q in record["questions"]
-    }
-    assert len(truths) > 20
-    assert exact
     for i in range(len(dataset)):
         stored, seen = dataset.stored(i).record, dataset[i].record
         view = seen["views"][1]
