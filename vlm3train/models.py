@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def load_model(name: str, dtype: str = "float32") -> PreTrainedModel:
-    """Return the Qwen3-VL of a directory or a hub name, its weights as `dtype`."""
+    """Return the model of a directory or a hub name, its weights as `dtype`."""
     from transformers import AutoModelForImageTextToText
 
     _model_type(name)
@@ -46,6 +46,7 @@ def _model_type(name: str) -> str:
         config = AutoConfig.from_pretrained(name)
     except (OSError, ValueError) as error:
         raise UserError(f"{name}: neither a model directory nor a model on the hub ({_line(error)})") from error
+    families.check(name, config.model_type)
     return config.model_type
 
 

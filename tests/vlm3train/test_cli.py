@@ -37,7 +37,7 @@ def test_every_commands_help_has_an_example(command, capsys):
         (["sft", "{good}", "--steps", "many"], 2, "steps"),
         (["sft", "{good}", "--model", "{tmp}"], 1, "no config.json in it"),
         (["sft", "{good}", "--model", "{tmp}/none"], 1, "no such directory"),
-        (["sft", "{good}", "--model", "{bert}"], 1, "is a bert model; only qwen3_vl"),
+        (["sft", "{good}", "--model", "{bert}"], 1, "is a bert model; only a model that takes images"),
         (["init-tiny", "--out", "{tmp}/m", "--size", "huge"], 1, "unknown size 'huge'; known: tiny, small"),
         (["init-tiny"], 2, "--out"),
         (["eval", "--model", "{bert}", "--shards", "{tmp}/none"], 1, "none"),

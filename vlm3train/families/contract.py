@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from vlm3data.types import Question, Sample
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedTokenizerBase
 
 Batch = dict[str, Any]
@@ -52,8 +53,11 @@ class Processor(Protocol):
         """Return a left-padded batch for generation, every question in a conversation of its own."""
         ...
 
-    def on_device(self, batch: Batch) -> dict[str, Any]:
-        """Return the keyword arguments of the model's `forward`, from a batch that lies on the model's device."""
+    def on_device(self, batch: Batch, dtype: torch.dtype | None = None) -> dict[str, Any]:
+        """Return the keyword arguments of the model's `forward`, from a batch that lies on the model's device.
+
+        Images are float32, or `dtype`: not every model takes others than its weights are.
+        """
         ...
 
     def save(self, out: Path) -> None:

@@ -90,10 +90,10 @@ class QwenVL:
         ]
         return self.batch(rows, images, side="left")
 
-    def on_device(self, batch: Batch) -> dict[str, Any]:
+    def on_device(self, batch: Batch, dtype: torch.dtype | None = None) -> dict[str, Any]:
         """Return the model's keyword arguments: patches become normalised `pixel_values` here."""
         inputs = {name: value for name, value in batch.items() if name not in ("pixel_patches", "meta")}
-        return inputs | {"pixel_values": normalised(batch["pixel_patches"], self.facts)}
+        return inputs | {"pixel_values": normalised(batch["pixel_patches"], self.facts).to(dtype)}
 
     def save(self, out: Path) -> None:
         """Write tokenizer, chat template and image processor beside a model."""
