@@ -55,6 +55,7 @@ class _Tally:
         matches: list[tuple[list[float], list[float]]] = []
         regions: dict[tuple[float, ...], float] = {}
         sizes = [(view["camera"]["width_px"], view["camera"]["height_px"]) for view in record["views"]]
+        values["focal_px"] = [view["camera"]["fx_px"] for view in record["views"]]
         values["image_mpx"] = [width * height / 1e6 for width, height in sizes]
         for question in questions:
             truth = question["truth"]
@@ -112,6 +113,7 @@ class Statistics:
             "target": self.target.name,
             "mixture": self.target.mixture is not None,
             "read": sum(tally.read for tally in self._tallies),
+            "unseen": dict(sorted(self.target.unseen.items())),
             "datasets": [_about(member, tally, index, colour) for member, tally, index, colour in members],
             "histograms": [self._histogram(name) for name in MEASURES if self._counted(name)],
             "image_plane": {
@@ -171,7 +173,7 @@ def _about(member: Member, tally: _Tally, index: dict[str, Any], colour: str) ->
 
 
 def _index_summary(member: Member, tally: _Tally) -> dict[str, Any]:
-    """Return counts over every sample of `member` that is used; its focal lengths go to the tally."""
+    """Return counts over every sample of `member` that is used; the source's focal lengths go to the tally."""
     scenes: set[str] = set()
     splits, tasks, samples, questions = Counter[str](), Counter[str](), 0, 0
     for batch in _index_batches(member):
@@ -182,7 +184,6 @@ def _index_summary(member: Member, tally: _Tally) -> dict[str, Any]:
         for asked in batch["tasks"]:
             tasks.update(asked)
         tally.histograms["source_focal_px"].add(batch["source_focal_px"])
-        tally.histograms["focal_px"].add(batch["focal_px"])
     return {
         "samples": samples,
         "scenes": len(scenes),
@@ -197,7 +198,7 @@ def _index_batches(member: Member) -> Iterator[dict[str, Any]]:
     found = member.dataset.index_parquet()
     file = pq.ParquetFile(found if isinstance(found, str) else io.BytesIO(found))
     used = None if member.rows is None else np.unique(np.concatenate(member.rows))
-    columns, start = ["scene", "split", "tasks", "questions", "source_focal_px", "focal_px"], 0
+    columns, start = ["scene", "split", "tasks", "questions", "source_focal_px"], 0
     for batch in file.iter_batches(batch_size=16_384, columns=columns):
         end = start + batch.num_rows
         if used is not None:

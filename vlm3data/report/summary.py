@@ -21,6 +21,8 @@ def print_statistics(statistics: Mapping[str, Any]) -> None:
     for table in _values(statistics, names):
         console.print(table)
     console.print(_questions(datasets, names))
+    for reason, count in statistics["unseen"].items():
+        console.print(f"not read: {count:,} samples, {reason}", markup=False, highlight=False)
     left_out = _left_out(datasets, names)
     if left_out.row_count:
         console.print(left_out)

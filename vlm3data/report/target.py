@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,9 +11,9 @@ from typing import Any, NamedTuple, Self
 from vlm3data.mixture import Mixture
 from vlm3data.randomness import permutation
 from vlm3data.report.palette import dataset_colours
-from vlm3data.shards import Dataset
+from vlm3data.shards import CorruptSampleError, Dataset
 from vlm3data.stream import open_stream
-from vlm3data.types import Int64Array, Sample, UserError
+from vlm3data.types import Drop, Int64Array, Sample, UserError
 
 Progress = Callable[[int, int], None]
 
@@ -46,6 +47,8 @@ class Target:
 
     def __init__(self, name: str, members: list[Member], mixture: Mixture | None, seed: int) -> None:
         self.name, self.members, self.mixture, self.seed = name, members, mixture, seed
+        self.unseen: Counter[str] = Counter()
+        """Samples that could not be seen so far, by reason."""
 
     @classmethod
     def open(cls, name: str, seed: int | None = None) -> Self:
@@ -88,7 +91,13 @@ class Target:
         if many < len(dataset):
             chosen = sorted(permutation(len(dataset), self.seed, "report")[:many].tolist())
         for i in chosen:
-            sample = dataset[i]
+            try:
+                sample = dataset[i]
+            except Drop as drop:  # unified only now, and nothing is left of it
+                self.unseen[drop.reason] += 1
+                continue
+            except CorruptSampleError as error:
+                raise UserError(f"{error}; `vlm3data verify {self.name}` finds all that is wrong") from error
             yield Seen(i, 0, int(dataset.where(i).shard), sample, sample.record["questions"])
 
     def _of_stream(self, mixture: Mixture, many: int) -> Iterator[Seen]:

@@ -11,7 +11,8 @@ function openDetail(number) {
     tip.hidden = question === null;
     if (question === null) return;
     const asked = sample.questions[question], box = stage.getBoundingClientRect();
-    tip.replaceChildren(said(open.figure.marks[question].value, "tip-value"), said(asked.question), said(asked.answer, "tip-answer"));
+    const value = open.figure.marks[question].value;
+    tip.replaceChildren(...(value ? [said(value, "tip-value")] : []), said(asked.question), said(asked.answer, "tip-answer"));
     const x = event.clientX - box.left, y = event.clientY - box.top;
     tip.style.left = `${Math.min(Math.max(0, x + 16), Math.max(0, box.width - 290))}px`;
     tip.style.top = y > box.height - 140 ? "" : `${y + 16}px`;

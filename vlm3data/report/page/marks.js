@@ -9,7 +9,7 @@ function marksOf(sample) {
   let matches = 0;
   return sample.questions.map((question) => {
     const truth = question.truth;
-    const mark = { task: question.task, points: [], boxes: [], line: false, colour: "#fff", dark: false, value: question.answer };
+    const mark = { task: question.task, points: [], boxes: [], line: false, colour: "#fff", dark: false, value: "" };
     if (isPair(truth.pixel_px)) mark.points.push({ view: 0, x: truth.pixel_px[0] + 0.5, y: truth.pixel_px[1] + 0.5 });
     if (isPair(truth.pixel2_px)) {
       mark.points.push({ view: 1, x: truth.pixel2_px[0], y: truth.pixel2_px[1] });

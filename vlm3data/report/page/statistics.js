@@ -43,7 +43,7 @@ function showStatistics() {
     plane(heat.counts[i], heat.columns, heat.rows, dataset.name)));
   byId("statistics").replaceChildren(
     el("p", { class: "lead" }, statistics.read === samples.length
-      ? `Depths, pixels, pairs and answers: of the ${plural(statistics.read, "sample")} on this page. Focal lengths and the table: of all that the index lists.`
+      ? `Of the ${plural(statistics.read, "sample")} on this page; the table and the sources' focal lengths of all that the indices list.`
       : ""),
     overview(),
     el("div", { class: "panels" }, asked,
