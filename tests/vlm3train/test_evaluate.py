@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from vlm3data.build import BuildConfig, build
+from vlm3data.cli import app as build_app
+from vlm3data.command import run_app
 from vlm3data.shards import read_samples
-from vlm3data.types import UserError
-from vlm3train.controls import fit, with_swapped_images
+from vlm3data.types import Answered, UserError
+from vlm3train.asking import ask_all
+from vlm3train.bootstrap import Bootstrap, interval
+from vlm3train.cli import app
+from vlm3train.controls import fit, guesses_without_training, with_swapped_images
 from vlm3train.evaluate import evaluate, write_json
 from vlm3train.generate import Generator
+from vlm3train.paper import beside, print_beside
+from vlm3train.plots import plot_depth
+from vlm3train.scoring import _Judge, parsed, rows_of, task_named
 from vlm3train.tables import print_rows
 
 
@@ -135,3 +145,110 @@ def test_an_untrained_model_answers_about_pairs(pairs, model_dir):
     rows = evaluate(answer, ("model", "toy"), samples, 2, None)
     assert [row.task for row in rows] == ["correspondence", "pose"]
     assert all(len(row.examples) == 4 for row in rows)
+
+
+def test_intervals_of_areas_are_those_of_resampled_pairs(pairs):
+    """Against the task's own summary of pairs drawn again, each copy under a name of its own."""
+    samples = [sample for sample in read_samples(pairs) if len(sample.images) == 2]
+    rng = np.random.default_rng(0)
+    told = iter(rng.permutation([q.answer for s in samples for q in s.questions if q.task == "pose"]).tolist())
+
+    def guessing(asked):
+        return [next(told, "?") if question.task == "pose" else "?" for _, question in asked]
+
+    asked = ask_all(guessing, ("m", "d"), samples, 4)
+    own = [one for one in asked if one.task == "pose" and not one.control]
+    (row,) = rows_of(own)
+    task, keys = task_named("pose"), list(dict.fromkeys(one.key for one in own))
+    said = list(zip(own, parsed(task, own), strict=True))
+    bootstrap = Bootstrap([keys.index(one.key) for one in own])
+    resampled = []
+    for counts in bootstrap._counts[:40]:
+        answered = [
+            Answered(f"{one.key} {copy}", one.truth, prediction)
+            for one, prediction in said
+            for copy in range(counts[keys.index(one.key)])
+        ]
+        resampled.append(task.summary(answered))
+    bootstrap._counts = bootstrap._counts[:40]
+    judge = _Judge(task, own, bootstrap)
+    scores, intervals = judge.judged([prediction for _, prediction in said])
+    assert scores == row.scores
+    assert {"auc@30", "auc_trapezoid@10", "auc_signed@30", "rotation_deg"} <= set(intervals)
+    for metric, found in intervals.items():
+        expected = interval(np.array([one.get(metric, np.nan) for one in resampled]))
+        assert found == pytest.approx(expected, nan_ok=True), metric
+
+
+def test_medians_and_what_counts_only_parsed_answers(make_sample):
+    samples = [make_sample("a", ["2 m", "2 m"]), make_sample("b", ["2 m", "2 m", "2 m"])]
+    told = {"a": ["2.1 m", "?"], "b": ["3 m", "1 m", "2.2 m"]}
+
+    def answer(asked):
+        return [told[sample.key][round(question.truth["grid_xy"][0] / 100)] for sample, question in asked]
+
+    (row,) = evaluate(answer, ("m", "d"), samples, 10, None)
+    assert (row.questions, row.images, row.unparsed) == (5, 2, 1)
+    assert row.scores["delta1"] == pytest.approx(2 / 5)
+    assert row.more["delta1_of_parsed"] == pytest.approx(2 / 4)
+    assert row.more["abs_rel"] == pytest.approx((0.05 + 0.5 + 0.5 + 0.1) / 4)
+    assert row.more["median_abs_rel"] == pytest.approx((0.1 + 0.5) / 2)
+
+
+def test_the_constant_is_the_best_single_answer_of_each_kind(pairs):
+    samples = list(read_samples(pairs))
+    constant = fit(samples).of(task_named("pose"))["constant"]
+    questions = [q for sample in samples for q in sample.questions if q.task == "pose" and q.truth["kind"] == "euler"]
+    task = task_named("pose")
+
+    def error(prediction):
+        return np.mean([task.score(prediction, q.truth)["rra@15"] for q in questions])
+
+    best = constant(questions[0].truth)
+    assert best == constant(questions[1].truth)
+    others = [task.parse(q.answer, q.truth) for q in questions[:10]]
+    assert error(best) >= max(map(error, others)) - 0.05
+    assert constant({"kind": "never asked"}) is None
+    assert guesses_without_training("correspondence")["same_place"]({"grid_xy": [3, 4]}) == (3, 4)
+
+
+def test_a_raw_dataset_is_scored_as_its_shards_are(model_dir, tmp_path, capsys):
+    flags = ["--tasks", "depth,pose,correspondence,objects", "--focal", "80", "--seed", "3", "--limit", "8"]
+    made = ["--width-px", "96", "--height-px", "96", "--scenes", "3", "--views", "2", "--pixels", "12"]
+    out = str(tmp_path / "built")
+    assert run_app(build_app, ["build", "synthetic", "--out", out, "--workers", "1", *flags, *made]) == 0
+    asked = ["eval", "--model", str(model_dir), "--max-new-tokens", "3", "--questions-per-image", "2"]
+    rows = {}
+    for name, data in (("built", ["--shards", out]), ("raw", ["--source", "synthetic", *flags, *made])):
+        assert run_app(app, [*asked, *data, "--json", str(tmp_path / f"{name}.json")]) == 0
+        written = json.loads((tmp_path / f"{name}.json").read_text())["rows"]
+        rows[name] = [{key: value for key, value in row.items() if key != "dataset"} for row in written]
+    assert rows["raw"] == rows["built"]
+    assert {row["task"] for row in rows["raw"]} == {"depth", "pose", "correspondence", "objects"}
+    capsys.readouterr()
+    assert run_app(app, [*asked, "--source", "synthetic", "--no-such-flag", "1"]) == 2
+    assert "unknown flag --no-such-flag" in capsys.readouterr().err
+    assert run_app(app, [*asked, "--shards", out, "--no-such-flag", "1"]) == 2
+    assert "unknown flag --no-such-flag" in capsys.readouterr().err
+
+
+def test_the_papers_tables_stand_beside_and_the_plots_are_drawn(pairs, tmp_path, capsys):
+    samples = list(read_samples(pairs))
+    predictions = ask_all(_oracle, ("model", "toy"), samples, 4)
+    rows = rows_of(predictions)
+    told = {one["title"]: one for one in beside(rows)}
+    assert len(told) == 3
+    depth = told["metric depth, δ1"]
+    assert depth["ours"][0]["values"] == [None] * 8 + [1.0]
+    # the averages that the paper prints check its numbers as they stand here
+    assert round(np.mean(depth["paper"]["VLM3-4B"]), 3) == 0.904
+    assert round(np.mean(depth["paper"]["DepthLM-7B"]), 3) == 0.838
+    assert next(one for one in told.values() if "AUC" in one["title"])["ours"][0]["values"] == [None, None, 100.0]
+    nuscenes = beside([replace(row, source="nuscenes") for row in rows])[0]["ours"][0]["values"]
+    assert nuscenes == [None, None, 1.0, None, None, None, None, None, None]
+    print_beside(rows)
+    assert "unparsed" not in capsys.readouterr().err
+    (path,) = plot_depth(predictions, tmp_path / "plots")
+    assert path.read_bytes()[:4] == b"\x89PNG"
+    nothing = [replace(one, answer="?") for one in predictions]
+    assert len(plot_depth(nothing, tmp_path / "plots")) == 1
