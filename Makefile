@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test lint unit bench clean
+.PHONY: demo test lint unit bench claims clean
 
 demo: $(READY)  ## synthetic scenes -> shards -> mixture -> a tiny model on CPU -> scores; REALDATA=DIR adds iBims-1
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash docs/demo.sh
@@ -34,6 +34,9 @@ bench: $(READY)  ## the tables of docs/expected_results.md
 	$(BIN)/python -m benchmarks.stream
 	$(BIN)/python -m benchmarks.mixture
 	$(BIN)/python -m benchmarks.synthetic
+
+claims: $(READY)  ## docs/claims.md from the results in benchmarks/results/claims
+	$(BIN)/python -m benchmarks.claims.report
 
 clean:
 	rm -rf $(VENV) out

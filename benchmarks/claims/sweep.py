@@ -29,14 +29,14 @@ SHOWN = ("samples", "loss", "token_accuracy", "grad_norm", "samples_per_s")
 """Of the lines of a run's log."""
 
 
-def variants(images: int, tests: int, *, quick: bool) -> list[Arm]:
+def variants(images: int, tests: int) -> list[Arm]:
     """Return the recipes; of each domain there are `images` for training, three times as many where it is alone."""
     court = (depth("court", 3 * images),)
     every = tuple(depth(domain, images) for domain in EVERY)
     on_court = (held_out("court", tests),)
     on_every = tuple(held_out(domain, tests) for domain in EVERY)
     return [
-        Arm("court", court, on_court, train_settings={} if quick else {"compile": True}),
+        Arm("court", court, on_court, train_settings={"compile": True}),
         Arm("every", every, on_every),
         Arm("every-3-pixels", every, on_every, pixels=3),
         Arm("every-smooth", every, on_every, size="mini-smooth"),
@@ -56,7 +56,7 @@ def main() -> None:
 
 def sweep(work: Path, out: Path, minutes: float, only: str | None, quick: bool) -> list[dict[str, Any]]:
     """Run the recipes, print their learning curves and return the results."""
-    arms = variants(50, 20, quick=True) if quick else variants(10_000, 200, quick=False)
+    arms = variants(50, 20) if quick else variants(10_000, 200)
     if quick:
         arms = [replace(arm, size="tiny", train_settings={"batch_size": 4}) for arm in arms]
     if only:
