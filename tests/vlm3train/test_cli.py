@@ -18,7 +18,7 @@ def test_the_command_line_imports_nothing_heavy():
     assert subprocess.check_output([sys.executable, "-c", LOADED], text=True).strip() == "[]"
 
 
-@pytest.mark.parametrize("command", ["init-tiny", "sft", "eval"])
+@pytest.mark.parametrize("command", ["init-tiny", "sft", "eval", "predict"])
 def test_every_commands_help_has_an_example(command, capsys):
     run_app(app, [command, "--help"])
     assert f"Example: vlm3train {command}" in capsys.readouterr().out
