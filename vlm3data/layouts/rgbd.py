@@ -1,4 +1,4 @@
-"""Synthetic rooms as folders of posed RGB-D frames, in the naming of 7-Scenes, TUM, Redwood or an ARKit export.
+"""Synthetic rooms as folders of posed RGB-D frames, in the naming of 7-Scenes, TUM, Redwood or an iPhone's apps.
 
 <out>/data/...                        what `--root` of the source rgbd takes, with docs/rgbd/<form>.yaml
 <out>/truth/<scene>.json              per frame its image, camera (our pixels) and pose (our axes)
@@ -29,7 +29,7 @@ class RgbdLayout:
     class Options(Config):
         """How much to write, and in which naming."""
 
-        form: Literal["7scenes", "tum", "redwood", "arkit"] = "7scenes"
+        form: Literal["7scenes", "tum", "redwood", "arkit", "polycam", "record3d"] = "7scenes"
         """Whose naming, units, intrinsics and pose convention."""
         scenes: Annotated[int, Field(ge=1)] = 2
         frames: Annotated[int, Field(ge=1)] = 60

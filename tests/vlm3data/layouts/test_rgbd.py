@@ -18,7 +18,7 @@ from vlm3data.layouts.rgbd import RgbdLayout
 from vlm3data.sources.rgbd import RgbdSource
 from vlm3data.types import Frame
 
-FORMS = ("7scenes", "tum", "redwood", "arkit")
+FORMS = ("7scenes", "tum", "redwood", "arkit", "polycam", "record3d")
 YAMLS = Path(__file__).parents[3] / "docs" / "rgbd"
 FRAMES = 6
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,15 +32,15 @@ def parse(data: bytes, intrinsics: Intrinsics, where: str) -> Pinhole:
     """Return what a file says; raises Drop: bad_intrinsics."""
     form = intrinsics.format
     if form == "json":
-        numbers = _flat(value_at(data, intrinsics.key, where), where)
+        numbers = _flat(value_at(data, intrinsics.key, where, intrinsics.fields), where)
     else:
         text = data.decode("utf-8", "replace")
         if form == "key_value":
             pairs = (line.partition("=") for line in text.splitlines())
             text = next((value for key, _, value in pairs if key.strip() == intrinsics.key), "")
         numbers = _flat(text.replace(",", " ").split(), where)
-    if form in _COUNTS:
-        if numbers.size not in _COUNTS[form]:
+    if form in _COUNTS or intrinsics.fields:
+        if form in _COUNTS and numbers.size not in _COUNTS[form]:
             raise Drop("bad_intrinsics", f"{where}: {numbers.size} numbers, not {form}")
         size = tuple(int(number) for number in numbers[:-4]) or None
         return Pinhole(tuple(numbers[-4:].tolist()), intrinsics.size or size)  # pyright: ignore[reportArgumentType]
@@ -67,14 +68,21 @@ def camera_of(pinhole: Pinhole, size_px: tuple[int, int], first_pixel_centre: fl
     return camera
 
 
-def value_at(data: bytes, key: str, where: str) -> Any:
-    """Return the value under a top-level `key` of a JSON file, or all of it without one; raises Drop: bad_json."""
+def value_at(data: bytes, key: str, where: str, fields: Sequence[str] = ()) -> Any:
+    """Return the value under a top-level `key` of a JSON file, or all of it without one; raises Drop: bad_json.
+
+    With `fields`, the list of the values under these keys of it.
+    """
     try:
         value = orjson.loads(data)
     except orjson.JSONDecodeError as error:
         raise Drop("bad_json", f"{where}: {error}") from error
-    if not key:
-        return value
+    if key:
+        value = _entry(value, key, where)
+    return [_entry(value, field, where) for field in fields] if fields else value
+
+
+def _entry(value: Any, key: str, where: str) -> Any:
     if not isinstance(value, dict) or key not in value:
         raise Drop("bad_json", f"{where}: there is no key {key!r}")
     return value[key]

@@ -53,6 +53,8 @@ class Intrinsics(Config):
     """A 3x3 or 4x4 matrix in rows; four or six numbers; a matrix under `key` in JSON or in a line `key = numbers`."""
     key: str = ""
     """Of json and key_value."""
+    fields: tuple[str, ...] = ()
+    """Of json, in place of a matrix: the keys of fx, fy, cx, cy, or of the width, the height and these."""
     columns: bool = False
     """Whether the matrix is written column by column."""
 
@@ -61,6 +63,8 @@ class Intrinsics(Config):
         numbers = [self.fx, self.fy, self.cx, self.cy]
         if (self.path is None) == (None in numbers) or (self.path is not None and numbers != [None] * 4):
             raise ValueError("give fx, fy, cx and cy, or a path")
+        if self.fields and (self.format != "json" or len(self.fields) not in (4, 6)):
+            raise ValueError("fields are four or six keys of json")
         if self.size is not None and min(self.size) < 1:
             raise ValueError("size must be positive")
         return self
@@ -93,6 +97,8 @@ class Pose(Config):
     """Of the camera: y down and z forward, or y up and z backward (ARKit)."""
     key: str = ""
     """json: where in the file the pose, or the list or mapping of poses, stands."""
+    fields: Annotated[tuple[str, ...], Field(min_length=12, max_length=12)] | None = None
+    """json, a file a frame: the keys of the upper three rows' numbers, where each stands for itself."""
     first_frame: int = 0
     """log, and a list in json: the number of the frame that entry 0 belongs to."""
 

@@ -100,7 +100,7 @@ def _a_file_each(
             raise Drop("pose_unreadable", f"{paths[frame]}: {data}")
         if pose.format == "json":
             try:
-                return _of_json(value_at(data, pose.key, paths[frame]))
+                return _of_json(value_at(data, pose.key, paths[frame], pose.fields or ()))
             except Drop as drop:
                 raise Drop("pose_unreadable", drop.detail) from drop
         return text.matrix_of(data.decode("utf-8", "replace").split())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import Protocol
 
 import cv2
@@ -136,7 +137,51 @@ class Arkit:
         return name
 
 
-FORMS: dict[str, type[Form]] = {form.name: form for form in (SevenScenes, Tum, Redwood, Arkit)}
+class Polycam(Arkit):
+    """The same recorder's frames, named by time; each number of the pose under a key of its own."""
+
+    name = "polycam"
+
+    def add(self, files: Files, shot: Shot) -> str:
+        name, camera = f"{93_000_000_000 + 100_000 * shot.number}", shot.camera
+        pose = self.world_from_room @ shot.room_from_cam @ np.diag([1.0, -1.0, -1.0, 1.0])
+        about = {f"t_{row}{column}": float(pose[row, column]) for row in range(3) for column in range(4)}
+        about |= {"fx": camera.fx_px, "fy": camera.fy_px, "cx": camera.cx_px, "cy": camera.cy_px}
+        about |= {"width": camera.width_px, "height": camera.height_px, "timestamp": int(name)}
+        files[f"keyframes/images/{name}.jpg"] = encode_jpeg(shot.image, 92)
+        in_reach_m = np.where(shot.depth_m <= _LIDAR_REACH_M, shot.depth_m, np.float32(np.nan))
+        files[f"keyframes/depth/{name}.png"] = _counts(in_reach_m, 1000)
+        files[f"keyframes/cameras/{name}.json"] = orjson.dumps(about)
+        return name
+
+
+class Record3d(Arkit):
+    """One metadata.json for all frames: one matrix, column by column, and poses as quaternions; depth in floats."""
+
+    name = "record3d"
+
+    def cameras(self, number: int) -> tuple[Camera, Camera]:
+        return super().cameras(0)
+
+    def add(self, files: Files, shot: Shot) -> str:
+        name, camera = str(shot.number), shot.camera
+        pose = self.world_from_room @ shot.room_from_cam @ np.diag([1.0, -1.0, -1.0, 1.0])
+        columns = [camera.fx_px, 0.0, 0.0, 0.0, camera.fy_px, 0.0, camera.cx_px, camera.cy_px, 1.0]
+        about = orjson.loads(files.get("metadata.json", b"{}")) or {"K": columns, "poses": []}
+        # TUM's line is time tx ty tz qx qy qz qw
+        _, *numbers = poses.format_tum([("0", pose)]).splitlines()[-1].split()
+        about["poses"].append([float(number) for number in numbers[3:] + numbers[:3]])
+        files["metadata.json"] = orjson.dumps(about | {"w": camera.width_px, "h": camera.height_px})
+        files[f"rgb/{name}.jpg"] = encode_jpeg(shot.image, 92)
+        depth_m = np.where(shot.depth_m <= _LIDAR_REACH_M, shot.depth_m, np.float32(0))
+        depth_m[:12, :16] = 0
+        file = io.BytesIO()
+        np.save(file, depth_m.astype(np.float32), allow_pickle=False)
+        files[f"depth/{name}.npy"] = file.getvalue()
+        return name
+
+
+FORMS: dict[str, type[Form]] = {form.name: form for form in (SevenScenes, Tum, Redwood, Arkit, Polycam, Record3d)}
 
 
 def _png(image: UInt8Array) -> bytes:
