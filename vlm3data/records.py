@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from vlm3data.types import Calibration, Camera, Distortion, Question, SourceFacts, View
@@ -63,6 +63,14 @@ def camera_record(camera: Camera) -> dict[str, Any]:
         "height_px": camera.height_px,
         "distortion": distortion and {"model": distortion.model, "params": list(distortion.params)},
     }
+
+
+def by_task(questions: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:
+    """Return stored questions by task."""
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for question in questions:
+        found.setdefault(question["task"], []).append(question)
+    return found
 
 
 def facts_of(record: Mapping[str, Any]) -> SourceFacts:

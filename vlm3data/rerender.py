@@ -21,7 +21,7 @@ from vlm3data.build_config import FORMAT, digest_of
 from vlm3data.contracts import Rerenders
 from vlm3data.output import open_output, plan_at
 from vlm3data.randomness import rng_for
-from vlm3data.records import camera_of, facts_of, question_record
+from vlm3data.records import by_task, camera_of, facts_of, question_record
 from vlm3data.shards import CorruptSampleError, Dataset, ShardTally
 from vlm3data.shards.original import keep_packs, pack_name
 from vlm3data.storage import absolute, open_store
@@ -180,7 +180,7 @@ def _ask_again(
     views = record["views"]
     poses = [view.get("world_from_cam") for view in views]
     held = Held(
-        stored=[Question(**question) for question in record["questions"]],
+        stored=by_task(record["questions"]),
         cameras=[camera_of(view["camera"]) for view in views],
         world_from_cam=[None if pose is None else np.array(pose) for pose in poses],
         facts=facts,

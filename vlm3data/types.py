@@ -256,16 +256,16 @@ class Question:
 class Held:
     """What a shard holds of one sample: all that a task can ask again from, without the source."""
 
-    stored: Sequence[Question]
-    """Of all tasks, in their order."""
+    stored: Mapping[str, Sequence[Mapping[str, Any]]]
+    """The questions by task, as the shard's JSON has them."""
     cameras: Sequence[Camera]
     """Of the images, in whose pixels labels are."""
     world_from_cam: Sequence[Float64Array | None]
     facts: SourceFacts
 
-    def of(self, task: str) -> list[Question]:
-        """Return the stored questions of one task."""
-        return [question for question in self.stored if question.task == task]
+    def truths(self, task: str) -> list[Mapping[str, Any]]:
+        """Return the numbers behind the stored questions of one task."""
+        return [question["truth"] for question in self.stored.get(task, ())]
 
 
 class Answered(NamedTuple):

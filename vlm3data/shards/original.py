@@ -22,7 +22,7 @@ from vlm3data.contracts import MovesLabels, Task
 from vlm3data.geometry import move_of
 from vlm3data.images import decode_rgb, encode_jpeg
 from vlm3data.randomness import rng_for
-from vlm3data.records import camera_of, camera_record, facts_of, question_record
+from vlm3data.records import by_task, camera_of, camera_record, facts_of, question_record
 from vlm3data.storage import write_whole
 from vlm3data.types import (
     Cut,
@@ -67,12 +67,12 @@ def in_source(
     """Return views and questions of the unified images as those of their source images."""
     asking = movable(tasks)
     moved = [
-        question
+        question_record(question)
         for task in asking
         for question in task.to_source([question for question in questions if question.task == task.name], views)
     ]
     held = Held(
-        stored=moved,
+        stored=by_task(moved),
         cameras=[view.source_camera for view in views],
         world_from_cam=[view.world_from_cam for view in views],
         facts=facts,
@@ -129,23 +129,23 @@ class Unifier:
         return sample
 
     def _questions(self, record: Mapping[str, Any], moves: Sequence[Move]) -> list[Question]:
-        by_task: dict[str, list[Question]] = {}
-        for question in record["questions"]:
-            by_task.setdefault(question["task"], []).append(Question(**question))
+        stored = by_task(record["questions"])
         poses = [view.get("world_from_cam") for view in record["views"]]
         held = Held(
-            stored=[q for task in self._tasks for q in _moved(task, by_task.get(task.name), moves, self.cut)],
+            stored={
+                task.name: self._moved(task, stored[task.name], moves) for task in self._tasks if task.name in stored
+            },
             cameras=[move.camera for move in moves],
             world_from_cam=[None if pose is None else np.array(pose) for pose in poses],
             facts=self._facts,
         )
         return _worded(held, self._tasks, self._depth_kind, self._seed, record["frames"])
 
-
-def _moved(
-    task: MovesLabels, stored: list[Question] | None, moves: Sequence[Move], cut: Counter[str]
-) -> list[Question]:
-    return task.to_view(stored, moves, cut) if stored else []
+    def _moved(
+        self, task: MovesLabels, stored: Sequence[Mapping[str, Any]], moves: Sequence[Move]
+    ) -> list[dict[str, Any]]:
+        questions = [Question(**question) for question in stored]
+        return [question_record(question) for question in task.to_view(questions, moves, self.cut)]
 
 
 def _worded(
@@ -153,7 +153,7 @@ def _worded(
 ) -> list[Question]:
     questions: list[Question] = []
     for task in tasks:
-        if held.of(task.name):
+        if held.stored.get(task.name):
             questions += task.ask_again(held, depth_kind, rng_for(seed, "ask", task.name, *frames))
     return questions
 

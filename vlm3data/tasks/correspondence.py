@@ -112,7 +112,7 @@ class CorrespondenceTask:
 
     def ask_again(self, held: Held, depth_kind: DepthKind, rng: np.random.Generator) -> list[Question]:
         """Return the questions about the first `pixels` of the stored matches, in their order."""
-        truths = [question.truth for question in held.of(self.name)[: self.options.pixels]]
+        truths = held.truths(self.name)[: self.options.pixels]
         here_px = np.array([truth["pixel_px"] for truth in truths], np.int64).reshape(-1, 2)
         there_px = np.array([truth["pixel2_px"] for truth in truths], np.float64).reshape(-1, 2)
         sizes = [(camera.width_px, camera.height_px) for camera in held.cameras]

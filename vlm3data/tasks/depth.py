@@ -125,7 +125,7 @@ class DepthTask:
         A depth of the other kind is told by the ray through the stored pixel's centre.
         """
         (camera,) = held.cameras
-        truths = [question.truth for question in held.of(self.name)[: self.options.pixels]]
+        truths = held.truths(self.name)[: self.options.pixels]
         pixels = np.array([truth["pixel_px"] for truth in truths], np.int64).reshape(-1, 2)
         depths = [truth["depth_m"] for truth in truths]
         if truths and truths[0]["depth_kind"] != depth_kind:
@@ -175,7 +175,7 @@ class DepthTask:
         self, wording: Wording, pixel_px: list[int], grid_xy: list[int], depth_m: float, depth_kind: str
     ) -> Question:
         grid = self.options.grid
-        values = {"x": grid_xy[0], "y": grid_xy[1], "grid": grid} | _lengths(depth_m)
+        values = {"x": grid_xy[0], "y": grid_xy[1], "grid": grid, **_lengths(depth_m)}
         truth = {
             "pixel_px": pixel_px,
             "grid_xy": grid_xy,

@@ -93,11 +93,11 @@ class ObjectsTask:
 
     def ask_again(self, held: Held, depth_kind: DepthKind, rng: np.random.Generator) -> list[Question]:
         """Return the first `questions` of the stored ones, worded anew; a benchmark's own as they are."""
-        stored = held.of(self.name)
-        published = [question for question in stored if question.truth.get("published")]
-        ours = [question for question in stored if not question.truth.get("published")]
+        stored = held.stored.get(self.name, ())
+        published = [Question(**question) for question in stored if question["truth"].get("published")]
+        ours = [truth for truth in held.truths(self.name) if not truth.get("published")]
         saying_rng = split_off(rng)
-        return published + [self._said(question.truth, saying_rng) for question in ours[: self.options.questions]]
+        return published + [self._said(truth, saying_rng) for truth in ours[: self.options.questions]]
 
     def _said(self, truth: Mapping[str, Any], rng: np.random.Generator) -> Question:
         """Return the question with this truth."""

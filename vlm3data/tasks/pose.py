@@ -70,8 +70,8 @@ class PoseTask:
 
         Raises Cut: no_pose.
         """
-        if stored := held.of(self.name):
-            return self._questions({key: value for key, value in stored[0].truth.items() if key != "kind"}, rng)
+        if truths := held.truths(self.name):
+            return self._questions({key: value for key, value in truths[0].items() if key != "kind"}, rng)
         return self._questions(measure_held(held), rng)
 
     def why_not_moved(self) -> str | None:

@@ -48,7 +48,7 @@ def measure_held(held: Held) -> dict[str, Any]:
 
 def _parallax_deg(held: Held, rotation: Float64Array) -> float:
     """Return the median angle under which the stored matches see both cameras; NaN of none."""
-    truths = [question.truth for question in held.stored if "pixel2_px" in question.truth]
+    truths = [truth for task in held.stored for truth in held.truths(task) if "pixel2_px" in truth]
     if not truths:
         return math.nan
     one, other = held.cameras
