@@ -37,7 +37,8 @@ class Generic:
 
     def __init__(self, processor: Any, name: str) -> None:
         self.processor, self._name = processor, name
-        self.tokenizer: Any = processor.tokenizer
+        tokenizer: Any = processor.tokenizer
+        self.tokenizer = tokenizer
         templated = processor if processor.chat_template else processor.tokenizer
         if not templated.chat_template:
             raise UserError(f"{name}: neither its processor nor its tokenizer has a chat template")
@@ -46,9 +47,9 @@ class Generic:
                 f"{name}: its tokenizer does not tell which characters a token stands for (no tokenizer.json)"
             )
         self.chat = Chat(templated, name)
-        if self.tokenizer.pad_token_id is None:
-            self.tokenizer.pad_token = self.tokenizer.eos_token
-        self.pad_token: int = self.tokenizer.pad_token_id
+        if tokenizer.pad_token_id is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        self.pad_token: int = tokenizer.convert_tokens_to_ids(tokenizer.pad_token)
         self._specials = {number for number, token in self.tokenizer.added_tokens_decoder.items() if token.special}
         self._known: dict[Shape, _Constants] = {}
         self.end_tokens = self._end_tokens()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,6 +20,12 @@ from vlm3train.families.rows import Tokens, attended, decoded, padded
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, Qwen2VLImageProcessorPil
 
+PROCESSOR_FILES = (
+    "preprocessor_config.json",
+    "processor_config.json",
+    "video_preprocessor_config.json",
+    "chat_template.json",
+)
 Grid = tuple[int, int, int]
 """An image's size in patches: time, rows, columns."""
 
@@ -42,7 +48,10 @@ class QwenVL:
         tokenizer: PreTrainedTokenizerBase,
         image_processor: Qwen2VLImageProcessorPil,
         image_resize: ImageResize = "refuse",
+        files: Mapping[str, bytes] | None = None,
     ) -> None:
+        """Take the parts of a checkpoint's processor, and `files` that a save copies as they are."""
+        self._files = files or {}
         self.tokenizer, self.image_processor, self.image_resize = tokenizer, image_processor, image_resize
         self.facts = PatchFacts.of(image_processor)
         self.image_token = self._token_id("<|image_pad|>")
@@ -96,9 +105,15 @@ class QwenVL:
         return inputs | {"pixel_values": normalised(batch["pixel_patches"], self.facts).to(dtype)}
 
     def save(self, out: Path) -> None:
-        """Write tokenizer, chat template and image processor beside a model."""
+        """Write tokenizer, chat template and image processor beside a model.
+
+        What the checkpoint said of its processor goes along unchanged, that of videos too: where torchvision is,
+        transformers' own `AutoProcessor` reads the result as it read the checkpoint.
+        """
         self.tokenizer.save_pretrained(out)
         self.image_processor.save_pretrained(out)
+        for name, content in self._files.items():
+            (out / name).write_bytes(content)
 
     def images(self, sample: Sample) -> Images:
         """Return the patches of a sample's images."""
@@ -144,7 +159,12 @@ class QwenVL:
         if (height, width) not in self._grids:
             stock: Any = self.image_processor
             limits = stock.size["shortest_edge"], stock.size["longest_edge"]
-            rows_px, columns_px = smart_resize(height, width, self.facts.factor, *limits)
+            try:
+                rows_px, columns_px = smart_resize(height, width, self.facts.factor, *limits)
+            except ValueError as error:
+                raise UserError(
+                    f"sample {sample.key}: the image processor refuses {width}x{height}: {error}"
+                ) from error
             if self.image_resize == "refuse" and (rows_px, columns_px) != (height, width):
                 factor = self.facts.factor
                 raise UserError(
@@ -167,13 +187,16 @@ class QwenVL:
 def load(name: str, image_resize: ImageResize) -> QwenVL:
     """Return the processor of a directory or a hub name."""
     from transformers import AutoTokenizer, Qwen2VLImageProcessorPil
+    from transformers.utils import cached_file
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(name)
         image_processor = Qwen2VLImageProcessorPil.from_pretrained(name)
+        found = {file: cached_file(name, file, _raise_exceptions_for_missing_entries=False) for file in PROCESSOR_FILES}
+        files = {file: Path(path).read_bytes() for file, path in found.items() if path}
     except (OSError, ValueError) as error:
         line = str(error).strip().splitlines()[0]
         raise UserError(f"{name}: no tokenizer or image processor beside the model ({line})") from error
     if not tokenizer.chat_template:
         raise UserError(f"{name}: its tokenizer has no chat template; copy chat_template.jinja of the model here")
-    return QwenVL(tokenizer, image_processor, image_resize)
+    return QwenVL(tokenizer, image_processor, image_resize, files)
