@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -35,6 +35,7 @@ def evaluate(
     batch_size: int = 64,
     batch_tokens: int = 131_072,
     max_new_tokens: int = 64,
+    image_resize: Literal["refuse", "processor"] = "refuse",
     predictions: str | None = None,
     rescore: str | None = None,
     plots: str | None = None,
@@ -93,6 +94,10 @@ def evaluate(
         Tokens of them held at a time, at most; fewer need less memory.
     max_new_tokens
         The longest answer; a model that thinks first wants 256.
+    image_resize
+        What becomes of an image that the model's processor would resize, changing its focal length: an error, or that.
+    engine
+        What runs the model; vllm must be installed, and chooses its batches by itself.
     predictions
         Keep the answers in this file; by default beside --json.
     rescore
@@ -130,11 +135,14 @@ def evaluate(
             data |= _of_source(source, tasks, calibrator, options, settings | {"limit": limit})
         notes = _notes(model, facts, data)
         identity = _identity(model, data, max_new_tokens)
+        if image_resize != "refuse":
+            identity["image_resize"] = image_resize
         kept = predictions or (
             f"{Path(json).with_name(Path(json).name.split('.')[0])}.predictions.arrow" if json else None
         )
         batch = {"batch_size": batch_size, "batch_tokens": batch_tokens, "max_new_tokens": max_new_tokens}
-        answered = _answered(model, data, questions_per_image, batch, kept, identity)
+        asking = {**batch, "image_resize": image_resize}
+        answered = _answered(model, data, questions_per_image, asking, kept, identity)
     rows = rows_of(answered, fit_on(train_shards))
     print_rows(rows, bool(train_shards), notes)
     about = {"train_shards": list(train_shards), "notes": notes, **identity}
@@ -233,7 +241,7 @@ def _answered(
     models: Sequence[str],
     data: Mapping[str, Data],
     per_image: int,
-    batch: Mapping[str, int],
+    asking: Mapping[str, Any],
     kept: str | None,
     identity: Mapping[str, Any],
 ) -> list[Any]:
@@ -241,7 +249,6 @@ def _answered(
     from contextlib import nullcontext
 
     from vlm3train.asking import ask_all, asks_of
-    from vlm3train.generate import Generator
     from vlm3train.predictions import PredictionFile
 
     total = len(models) * sum(len(asks_of(one.samples, per_image)) for one in data.values())
@@ -260,9 +267,19 @@ def _answered(
 
             def answer(asked: Sequence[Any], name: str = name, loaded: list[Generator] = generators) -> list[str]:
                 if not loaded:
-                    loaded.append(Generator.load(name, advance=advance, **batch))
+                    loaded.append(Generator.load(name, advance=advance, **asking))
                 return loaded[0](asked)
 
             for url, one in data.items():
                 answered += ask_all(answer, (name, url), one.samples, per_image, file)
     return answered
+
+
+def _generator(engine: str, name: str, batch: Mapping[str, int], advance: Callable[[int], None]) -> Any:
+    if engine == "vllm":
+        from vlm3train.generate_vllm import VllmGenerator
+
+        return VllmGenerator(name, batch["max_new_tokens"], advance)
+    from vlm3train.generate import Generator
+
+    return Generator.load(name, advance=advance, **batch)

@@ -13,7 +13,7 @@ import torch
 from transformers import GenerationConfig
 
 from vlm3train.conversation import asking_messages
-from vlm3train.families.contract import Processor
+from vlm3train.families.contract import ImageResize, Processor
 from vlm3train.families.qwen_vl import Images, QwenVL
 from vlm3train.models import load_model, load_processor
 from vlm3train.shared_prefix import Turns, answer_greedily
@@ -63,9 +63,13 @@ class Generator:
         max_new_tokens: int,
         advance: Callable[[int], object] = lambda count: None,
         batch_tokens: int = BATCH_TOKENS,
+        image_resize: ImageResize = "refuse",
     ) -> Generator:
-        """Return a generator with the model of a directory or hub name, on the GPU where there is one."""
-        processor = load_processor(name)
+        """Return a generator with the model of a directory or hub name, on the GPU where there is one.
+
+        `image_resize` is what becomes of an image that its processor would resize.
+        """
+        processor = load_processor(name, image_resize)
         model: Any = load_model(name, dtype="auto")
         if torch.cuda.is_available():
             model = model.to("cuda")
