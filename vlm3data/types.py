@@ -216,7 +216,7 @@ class View:
     frame: str
     scene: str = ""
     image: UInt8Array
-    """With `--store original` the source's, as it is stored; all the rest is of the unified one in either case."""
+    """With `--store original` the source's own, as it will be stored; all the rest is of the unified one even then."""
     jpeg: bytes | None = None
     """The source's own file, where `image` is stored as that."""
     camera: Camera

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,12 @@ from vlm3data import cli, registry
 from vlm3data.build import BuildConfig, build
 from vlm3data.command import run_app
 from vlm3data.contracts import Rerenders
+from vlm3data.geometry import project, rays, rotation_from_yaw_pitch_roll_deg
 from vlm3data.rerender import rerender
 from vlm3data.shards import Dataset, read_samples, verify
-from vlm3data.types import UserError
+from vlm3data.sources.synthetic import SyntheticSource
+from vlm3data.tasks.pose import PoseTask
+from vlm3data.types import Camera, Held, UserError
 
 ALL = {
     "depth": {"pixels": 10},
@@ -150,6 +154,30 @@ def test_poses_can_be_asked_of_pairs_that_were_built_for_correspondence(tmp_path
         assert [(question["question"], question["answer"]) for question in questions] == said[: len(questions)]
     both = again(pairs, tmp_path / "both", tasks={"correspondence": {}, "pose": {}})
     assert {q["task"] for questions in asked(both).values() for q in questions} == {"correspondence", "pose"}
+
+
+@pytest.mark.parametrize("turn_deg", [(0, 0, 0), (25, -10, 5)])
+@pytest.mark.parametrize(("way_m", "moved"), [(0.004, False), (0.12, True)])
+def test_a_camera_that_only_turned_moved_in_no_direction(turn_deg, way_m, moved):
+    rng, camera = np.random.default_rng(1), Camera.centred(1000.0, 1248, 704)
+    pose = np.eye(4)
+    pose[:3, :3], pose[:3, 3] = rotation_from_yaw_pitch_roll_deg(*turn_deg), (way_m, 0, 0)
+    pixels = rng.integers(300, 600, (10, 2))
+    points = rays(camera, pixels + 0.5) * 5.0
+    there = project(camera, (points - pose[:3, 3]) @ pose[:3, :3])
+    truths = [{"pixel_px": a, "pixel2_px": b} for a, b in zip(pixels.tolist(), there.tolist(), strict=True)]
+    held = Held(
+        stored={"correspondence": [{"truth": truth} for truth in truths]},
+        cameras=(camera, camera),
+        world_from_cam=(np.eye(4), pose),
+        facts=replace(SyntheticSource.facts, depth_noise=(0.0, 0.01)),
+    )
+    asked = PoseTask(PoseTask.Options()).ask_again(held, "z", rng)
+    assert {question.truth["kind"] for question in asked} == {
+        "rotation_angle", "euler", *(["direction", "distance"] if moved else [])
+    }  # fmt: skip
+    if moved:
+        np.testing.assert_allclose(asked[0].truth["translation_direction"], [1, 0, 0], atol=1e-9)
 
 
 REFUSED = {
