@@ -23,7 +23,8 @@ SCRIPTS = (
     "left_out.js", "filters.js", "gallery.js", "detail.js", "keys.js",
 )  # fmt: skip
 """In the order in which they follow each other; one scope holds them all."""
-QUALITY = 82
+QUALITY = 75
+"""Of the smaller copies."""
 
 
 class Page(NamedTuple):

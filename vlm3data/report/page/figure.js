@@ -17,8 +17,8 @@ function placed(views, stacked) {
   return { boxes, width, height };
 }
 
-// `hover(question, event)` is told which question is pointed at, or null.
-function figureOf(number, { stacked = false, hover = null } = {}) {
+// `hover(question, event)` is told which question is pointed at, or null; `together` draws all rims as one.
+function figureOf(number, { stacked = false, hover = null, together = false } = {}) {
   const sample = sampleOf(number), marks = marksOf(sample), place = placed(sample.views, stacked);
   const at = (point) => {
     const box = place.boxes[point.view];
@@ -39,13 +39,13 @@ function figureOf(number, { stacked = false, hover = null } = {}) {
   const dot = (point, mark, question, name = "") => {
     const [x, y] = at(point), d = `M${x} ${y}h0`;
     return svg("g", { class: `dot ${name} ${mark.dark ? "dark" : ""}`, "data-question": question, "data-view": point.view },
-      svg("path", { d, class: "halo" }), svg("path", { d, class: "core", stroke: mark.colour }));
+      together ? null : svg("path", { d, class: "halo" }), svg("path", { d, class: "core", stroke: mark.colour }));
   };
   const line = (mark, question) => {
     const ends = mark.points.map(at);
     return svg("path", { d: `M${ends[0]}L${ends[1]}`, stroke: mark.colour, class: "line", "data-question": question });
   };
-  const drawn = new Set();
+  const drawn = new Set(), rims = ["", ""];
   const outlineOf = (box) => {
     const where = place.boxes[box.view];
     const edges = box.edges.map(([a, b]) => `M${a}L${b}`).join("");
@@ -57,12 +57,16 @@ function figureOf(number, { stacked = false, hover = null } = {}) {
   };
   marks.forEach((mark, question) => {
     if (mark.line) lines.append(line(mark, question));
-    for (const point of mark.points) dots.append(dot(point, mark, question));
+    for (const point of mark.points) {
+      if (together) rims[mark.dark ? 1 : 0] += `M${at(point)}h0`;
+      dots.append(dot(point, mark, question));
+    }
     for (const box of mark.boxes) {
       if (!drawn.has(box.name)) boxes.append(outlineOf(box));
       drawn.add(box.name);
     }
   });
+  dots.prepend(...rims.map((d, dark) => svg("g", { class: `dot ${dark ? "dark" : ""}` }, svg("path", { d, class: "halo" }))));
   root.append(boxes, lines, dots, active);
 
   function activate(question) {

@@ -11,24 +11,44 @@ const cards = samples.map((row, number) => {
     picture, el("div", { class: "caption" }, name, tags), open);
 });
 
-const drawn = new Map();
+const wanted = new Set(), shownCards = new Set();
 const near = new IntersectionObserver((entries) => {
+  const idle = !wanted.size;
   for (const entry of entries) {
-    const number = Number(entry.target.dataset.number), picture = entry.target.firstChild;
-    if (entry.isIntersecting && !drawn.has(number)) {
-      const figure = figureOf(number);
-      drawn.set(number, figure);
-      picture.replaceChildren(figure.node);
-      const pose = sampleOf(number).questions.find((question) => question.truth.rotation);
-      if (pose) picture.nextSibling.append(el("div", { class: "inset" }, glyphOf(pose.truth, { side: 48 })));
-    } else if (!entry.isIntersecting && drawn.has(number)) {
-      drawn.delete(number);
-      parsed.delete(number);
-      picture.replaceChildren();
-      picture.nextSibling.querySelector(".inset")?.remove();
-    }
+    const number = Number(entry.target.dataset.number);
+    if (entry.isIntersecting) wanted.add(number);
+    else takeApart(number);
   }
-}, { rootMargin: "900px 0px" });
+  if (idle && wanted.size) requestAnimationFrame(drawSome);
+}, { rootMargin: "700px 0px" });
+
+// A few at a time, so that scrolling never waits for them.
+function drawSome() {
+  const until = performance.now() + 10;
+  for (const number of wanted) {
+    wanted.delete(number);
+    if (!shownCards.has(number)) drawCard(number);
+    if (performance.now() > until) break;
+  }
+  if (wanted.size) requestAnimationFrame(drawSome);
+}
+
+function drawCard(number) {
+  const picture = cards[number].firstChild;
+  const pose = sampleOf(number).questions.find((question) => question.truth.rotation);
+  picture.replaceChildren(figureOf(number, { together: true }).node);
+  if (pose) picture.nextSibling.append(el("div", { class: "inset" }, glyphOf(pose.truth, { side: 48 })));
+  shownCards.add(number);
+}
+
+function takeApart(number) {
+  wanted.delete(number);
+  if (!shownCards.delete(number)) return;
+  const picture = cards[number].firstChild;
+  parsed.delete(number);
+  picture.replaceChildren();
+  picture.nextSibling.querySelector(".inset")?.remove();
+}
 
 function showVisible() {
   const shown = new Set(visible);
