@@ -18,7 +18,7 @@ from vlm3data.types import Sample, UserError
 from vlm3data.workers import Worker, WorkerDied, say
 
 REASON = "crashes_worker"
-TRIES = 3
+TRIES = 2
 """How often a sample, alone in a fresh process, has to crash it to be left out."""
 IN_A_ROW = 10
 """As many samples that crash one after the other are not the data's fault."""

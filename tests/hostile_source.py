@@ -1,0 +1,58 @@
+"""A source from outside whose frames do to their process what bad files and bad luck do; a package on its own path.
+
+Its root holds `<number>.<what>` files: `crash` frames end their process with SIGSEGV each time, `exit` ones with exit
+code 3, `once` ones the first time only, as when memory ran out, `killed` ones are always killed from outside, `slow` is
+how many seconds each frame takes, `bug` raises. Everything else is the synthetic source's.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+CODE = '''
+import os, signal, time
+from dataclasses import replace
+from pathlib import Path
+from vlm3data.config import Config
+from vlm3data.sources.jsonl import JsonlSource
+
+
+class HostileSource(JsonlSource):
+    """JSON Lines, but for some frames."""
+
+    def frames(self, scene):
+        for frame in super().frames(scene):
+            yield replace(frame, image=self._hostile(frame))
+
+    def _hostile(self, frame):
+        number, traps = int(frame.key.rpartition("-")[2]), Path(os.environ["TRAPS"])
+
+        def image():
+            if (traps / "slow").exists():
+                time.sleep(float((traps / "slow").read_text()))
+            if (traps / f"{number}.crash").exists():
+                os.kill(os.getpid(), signal.SIGSEGV)
+            if (traps / f"{number}.exit").exists():
+                os._exit(3)
+            if (traps / f"{number}.killed").exists():
+                os.kill(os.getpid(), signal.SIGKILL)
+            if (traps / f"{number}.bug").exists():
+                raise ZeroDivisionError
+            once = traps / f"{number}.once"
+            if once.exists():
+                once.unlink()
+                os.kill(os.getpid(), signal.SIGKILL)
+            return frame.image()
+
+        return image
+'''
+
+
+def install(site: Path) -> Path:
+    """Write the package into `site`, a directory to be put on the path, which is returned."""
+    info = site / "hostile-1.0.dist-info"
+    info.mkdir(parents=True)
+    (site / "hostile_frames.py").write_text(CODE)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: hostile\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[vlm3.source]\nhostile = hostile_frames:HostileSource\n")
+    return site
