@@ -36,6 +36,7 @@ def evaluate(
     batch_tokens: int = 131_072,
     max_new_tokens: int = 64,
     image_resize: Literal["refuse", "processor"] = "refuse",
+    engine: Literal["transformers", "vllm"] = "transformers",
     predictions: str | None = None,
     rescore: str | None = None,
     plots: str | None = None,
@@ -134,15 +135,13 @@ def evaluate(
             settings |= {"root": root, "split": split, "published": published, "pairs": pairs, "seed": seed}
             data |= _of_source(source, tasks, calibrator, options, settings | {"limit": limit})
         notes = _notes(model, facts, data)
-        identity = _identity(model, data, max_new_tokens)
-        if image_resize != "refuse":
-            identity["image_resize"] = image_resize
+        identity = {**_identity(model, data, max_new_tokens), "image_resize": image_resize}
         kept = predictions or (
             f"{Path(json).with_name(Path(json).name.split('.')[0])}.predictions.arrow" if json else None
         )
-        batch = {"batch_size": batch_size, "batch_tokens": batch_tokens, "max_new_tokens": max_new_tokens}
-        asking = {**batch, "image_resize": image_resize}
-        answered = _answered(model, data, questions_per_image, asking, kept, identity)
+        asking = {"batch_size": batch_size, "batch_tokens": batch_tokens, "max_new_tokens": max_new_tokens}
+        asking |= {"image_resize": image_resize}
+        answered = _answered(model, data, questions_per_image, asking, engine, kept, identity)
     rows = rows_of(answered, fit_on(train_shards))
     print_rows(rows, bool(train_shards), notes)
     about = {"train_shards": list(train_shards), "notes": notes, **identity}
@@ -242,6 +241,7 @@ def _answered(
     data: Mapping[str, Data],
     per_image: int,
     asking: Mapping[str, Any],
+    engine: str,
     kept: str | None,
     identity: Mapping[str, Any],
 ) -> list[Any]:
@@ -263,11 +263,11 @@ def _answered(
             progress(done, max(done, total))
 
         for name in models:
-            generators: list[Generator] = []
+            generators: list[Any] = []
 
-            def answer(asked: Sequence[Any], name: str = name, loaded: list[Generator] = generators) -> list[str]:
+            def answer(asked: Sequence[Any], name: str = name, loaded: list[Any] = generators) -> list[str]:
                 if not loaded:
-                    loaded.append(Generator.load(name, advance=advance, **asking))
+                    loaded.append(_generator(engine, name, asking, advance))
                 return loaded[0](asked)
 
             for url, one in data.items():
@@ -275,11 +275,11 @@ def _answered(
     return answered
 
 
-def _generator(engine: str, name: str, batch: Mapping[str, int], advance: Callable[[int], None]) -> Any:
+def _generator(engine: str, name: str, asking: Mapping[str, Any], advance: Callable[[int], None]) -> Any:
     if engine == "vllm":
         from vlm3train.generate_vllm import VllmGenerator
 
-        return VllmGenerator(name, batch["max_new_tokens"], advance)
+        return VllmGenerator(name, asking["max_new_tokens"], advance)
     from vlm3train.generate import Generator
 
-    return Generator.load(name, advance=advance, **batch)
+    return Generator.load(name, advance=advance, **asking)
