@@ -15,6 +15,7 @@ from vlm3data import cli, registry
 from vlm3data.build import BuildConfig, build
 from vlm3data.command import run_app
 from vlm3data.contracts import Rerenders
+from vlm3data.deep import verify_deep
 from vlm3data.geometry import project, rays, rotation_from_yaw_pitch_roll_deg
 from vlm3data.rerender import rerender
 from vlm3data.shards import Dataset, read_samples, verify
@@ -259,6 +260,11 @@ def test_samples_with_nothing_left_are_counted(tmp_path):
         again(tmp_path / "built", tmp_path / "out")
     left = json.loads((tmp_path / "out" / "shard-000000.manifest.json").read_text())
     assert left["cuts"] == {"no_question_left": 3}
+
+
+def test_the_numbers_are_verified_where_they_come_from(rooms, tmp_path):
+    with pytest.raises(UserError, match=f"the fingerprint {Dataset(str(rooms)).fingerprint}"):
+        verify_deep(str(again(rooms, tmp_path / "out")), "")
 
 
 def test_the_command_asks_again(rooms, tmp_path, capsys):

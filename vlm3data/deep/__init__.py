@@ -60,6 +60,11 @@ def verify_deep(
     listed, not raised; UserError where the build cannot be repeated at all.
     """
     dataset, findings = Dataset(url), DeepFindings()
+    if "rerendered" in dataset.about:
+        raise UserError(
+            f"{url}: was asked again from the numbers of other shards: verify those with --deep (their dataset.json has "
+            f"the fingerprint {dataset.about['rerendered']['from']['fingerprint']})"
+        )
     config = recorded_build(dataset.about, root, given or {})
     stored = _chosen(dataset, samples, seed)
     total = sum(map(len, stored.values()))

@@ -40,7 +40,8 @@ def print_build(dataset: Mapping[str, Any], out: str) -> None:
     console.print(table)
     if "no_intrinsics" in drops:
         console.print(f"note: {NO_INTRINSICS_HINT}", soft_wrap=True)
-    for note in size_notes(dataset["image_pixels"]):
+    unified = dataset["config"].get("store") != "original"
+    for note in size_notes(dataset["image_pixels"]) if unified else []:
         console.print(f"note: {note}", soft_wrap=True)
 
 
@@ -72,7 +73,9 @@ def print_counts(written: Mapping[str, Any], out: str) -> None:
 
 
 def _focal_length(config: Mapping[str, Any]) -> str:
-    return "as taken" if config["focal_mode"] == "none" else f"{config['focal_px']:g} px"
+    if config["focal_mode"] == "none":
+        return "as taken"
+    return f"{config['focal_px']:g} px" + (", when read" if config.get("store") == "original" else "")
 
 
 def _counts(counts: Mapping[str, int]) -> str:
