@@ -51,8 +51,10 @@ def _about(kind: str, name: str) -> dict[str, Any]:
     from dataclasses import asdict
 
     from vlm3data import registry
+    from vlm3data.doctor.downloads import Downloads
     from vlm3data.flags import options_of
 
+    downloads = Downloads.of(name) if kind == "source" else None
     plugin = registry.load(kind, name)
     text = (sys.modules[plugin.__module__].__doc__ or plugin.__doc__ or "").strip()
     facts = getattr(plugin, "facts", None)
@@ -60,7 +62,7 @@ def _about(kind: str, name: str) -> dict[str, Any]:
         "name": name,
         "what": text.partition("\n")[0],
         "text": text,
-        "root": (plugin.__doc__ or "").strip() if kind == "source" else None,
+        "downloads": downloads.model_dump() if downloads else None,
         "facts": asdict(facts) if facts is not None else None,
         "flags": options_of(kind, name),
     }

@@ -16,7 +16,7 @@ from vlm3data.types import Float64Array, Frame, SourceFacts
 
 TOLERANCE = {"depth": 1e-4, "pose": 1e-3, "objects": 1e-3, "correspondence": 0.1}
 """Of the deviations below: the share of the depth; radians and shares; the share of the distance; pixels."""
-UNITS = {"depth": "of the depth", "pose": "rad, or of the way", "objects": "of the distance", "correspondence": "px"}
+UNITS = {"depth": "of depth", "pose": "rad", "objects": "of distance", "correspondence": "px"}
 _OPENCV = ("brown_conrady", "simple_radial", "radial", "opencv", "full_opencv")
 """Lenses that are OpenCV's, but for zeros left out."""
 

@@ -27,11 +27,11 @@ def print_deep(findings: DeepFindings, root: str) -> None:
 
     _print_verdict("as the source says", findings.problems, f"{root}: {findings.samples:,} samples built again")
     table = Table()
-    for name in ("task", "questions", "largest difference", "checked against raw truth", "farthest off"):
+    for name in ("task", "questions", "worst difference", "against raw truth", "farthest off"):
         table.add_column(name, justify="left" if name == "task" else "right")
     for task, check in sorted(findings.tasks.items()):
         off = f"{check.worst_witnessed:.1e} {UNITS[task]}" if check.witnessed else "-"
-        raw = f"{check.witnessed:,}" if check.witnessed else "none: it has none"
+        raw = f"{check.witnessed:,}" if check.witnessed else "has none"
         table.add_row(task, f"{check.questions:,}", f"{check.worst_rebuilt:.1e}", raw, off)
     Console().print(table)
 

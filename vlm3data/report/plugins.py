@@ -28,8 +28,15 @@ def print_plugin(kind: str, one: Mapping[str, Any]) -> None:
     console = Console()
     console.print(f"[bold]{kind} {one['name']}[/]")
     console.print(_reflowed(one["text"]), markup=False, highlight=False)
-    if one["root"]:
-        console.print(f"\n--root: {one['root']}", markup=False, highlight=False)
+    if downloads := one["downloads"]:
+        about = Table(show_header=False, box=None)
+        for name in ("owner", "page", "licence"):
+            about.add_row(name, downloads[name])
+        about.add_row("--root", downloads["root"])
+        for form in downloads["forms"]:
+            about.add_row("form", form["name"] + (f": {form['size']}" if form["size"] else ""))
+        console.print()
+        console.print(about)
     if one["facts"]:
         facts = Table(show_header=False, box=None)
         for name in SHOWN_FACTS:
