@@ -124,7 +124,9 @@ def test_a_stopped_export_shows_and_goes_on(name, after, shards, tmp_path, monke
     assert not list(half.rglob("*.parquet"))
     with pytest.raises(UserError, match="holds another export"):
         export(of_shards(str(shards), None, 3), name, str(half), quiet)
+    images = {path: path.stat().st_ino for path in half.rglob("*.jpg")}
     export(of_shards(str(shards), None, None), name, str(half), quiet)
+    assert images == {path: path.stat().st_ino for path in images}  # not written again
     assert directory_bytes(half) == directory_bytes(tmp_path / "whole")
 
 
