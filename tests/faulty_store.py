@@ -9,7 +9,7 @@ import struct
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -22,6 +22,8 @@ SLOW_S = 1.5
 class Proxy(ThreadingHTTPServer):
     """Passes requests on to `port`, but does the next of `faults` to each GET of a tar; counts those.
 
+    `harassed` says which other requests meet faults: called with method and path.
+
     A fault is an HTTP status, `reset` (the connection breaks off), `cut` (it breaks off within the answer), `short`
     (a whole answer with half of the bytes), `slow`, or `flip` (a byte arrives changed).
     """
@@ -32,6 +34,7 @@ class Proxy(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.upstream, self.faults, self.seen = port, deque[str](), Counter[str]()
         self.lock = threading.Lock()
+        self.harassed: Callable[[str, str], bool] = lambda method, path: method == "GET" and path.endswith(".tar")
 
     def next_fault(self, path: str) -> str:
         with self.lock:
@@ -50,7 +53,7 @@ class _Handler(BaseHTTPRequestHandler):
         length = int(self.headers.get("Content-Length") or 0)
         sent = self.rfile.read(length) if length else None
         path = self.path.partition("?")[0]
-        fault = self.server.next_fault(path) if self.command == "GET" and path.endswith(".tar") else ""
+        fault = self.server.next_fault(path) if self.server.harassed(self.command, path) else ""
         if fault == "reset":
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.connection.close()
