@@ -62,8 +62,8 @@ def verify_deep(
     dataset, findings = Dataset(url), DeepFindings()
     if "rerendered" in dataset.about:
         raise UserError(
-            f"{url}: was asked again from the numbers of other shards: verify those with --deep (their dataset.json has "
-            f"the fingerprint {dataset.about['rerendered']['from']['fingerprint']})"
+            f"{url}: was asked again from the numbers of other shards: verify those with --deep (their "
+            f"dataset.json has the fingerprint {dataset.about['rerendered']['from']['fingerprint']})"
         )
     config = recorded_build(dataset.about, root, given or {})
     stored = _chosen(dataset, samples, seed)

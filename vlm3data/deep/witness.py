@@ -129,7 +129,8 @@ def _correspondence(
         return None
     depth_m = frames[0].depth_m().astype(np.float64)  # pyright: ignore[reportOptionalCall]
     inner = asdict(frames[0].depth_camera) if frames[0].depth_camera else views[0]["source_camera"]
-    asked_px = np.array([truth["pixel_px"] for truth in truths]) + 0.5
+    # Beside the source's own images a match says exactly where it lies.
+    asked_px = np.array([truth.get("xy_px") or np.add(truth["pixel_px"], 0.5) for truth in truths])
     ray = _rays(views[0]["camera"], asked_px)
     seen_px = _project(inner, ray) if ray is not None else None
     if ray is None or seen_px is None:
