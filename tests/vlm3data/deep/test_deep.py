@@ -97,6 +97,30 @@ def test_the_witness_sees_through_a_lens(tmp_path):
     assert found.tasks["depth"].witnessed == found.tasks["depth"].questions > 50
 
 
+@pytest.mark.parametrize(
+    ("source", "folder", "tasks"),
+    [
+        ("nuscenes", "nuscenes", ("depth", "objects")),
+        ("jsonl", "ibims1", ("depth",)),
+        ("rgbd", "rgbd_7scenes", ("depth", "pose", "correspondence")),
+    ],
+)
+def test_real_samples_are_what_their_files_say(source, folder, tasks, tmp_path):
+    root = str(needs_realdata(folder))
+    out = str(tmp_path / "out")
+    config = BuildConfig(source=source, root=root, tasks={task: {} for task in tasks}, limit=4, max_drop_rate=1)
+    build(config, out, workers=1)
+    found = verify_deep(out, root)
+    assert found.problems == []
+    assert {task for task, check in found.tasks.items() if check.witnessed == check.questions > 0} == set(tasks)
+
+
+@pytest.mark.parametrize("focal_mode", ["square", "none"])
+def test_every_way_of_scaling(focal_mode, tmp_path):
+    out, root = built("jsonl", tmp_path, focal_mode=focal_mode)
+    assert verify_deep(out, root).problems == []
+
+
 def deeper(record, images):
     """A depth 7 % off, and an answer that says so."""
     for question in record["questions"]:
