@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import logging
 import pickle
 
@@ -11,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import AddedToken, Tokenizer, normalizers, pre_tokenizers
 from trl.chat_template_utils import qwen3_vl_chat_template
 
 from vlm3data.types import Sample, UserError
@@ -113,8 +115,6 @@ def test_words_give_the_tokens_of_the_whole_and_are_used(processor):
 
 @pytest.mark.parametrize("change", ["rule", "normalizer", "added"])
 def test_words_are_not_used_where_the_tokenizer_cuts_otherwise(processor, change):
-    from tokenizers import AddedToken, normalizers, pre_tokenizers
-
     backend = copy.deepcopy(processor.tokenizer.backend_tokenizer)
     if change == "rule":
         backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -189,6 +189,26 @@ def test_a_template_with_the_date_is_rendered_each_time(processor, make_sample, 
         texts.append(processor.tokenizer.decode(batch["input_ids"][0]))
         day[0] = next(days)
     assert texts[0] != texts[1]
+
+
+def test_a_template_that_strips_in_conversations_of_one_shape_only_is_looked_at_there(processor, make_sample):
+    single = STRIPS.replace("part.text | trim", "part.text | trim if messages | length == 2 else part.text")
+    collate = TrainCollator(_with_template(processor, single))
+    collate([_sample(make_sample, [("Depth?", "2 m")])])
+    collate([_sample(make_sample, [("Depth? ", "2 m")] * 2)])
+    with pytest.raises(UserError, match="changes"):
+        collate([_sample(make_sample, [("Depth? ", "2 m")])])
+
+
+def test_an_answer_whose_start_the_tokenizer_joins_with_the_template_is_refused(processor, make_sample):
+    tokenizer = copy.deepcopy(processor.tokenizer)
+    state = json.loads(tokenizer.backend_tokenizer.to_str())
+    state["model"]["vocab"]["ĊĊ"] = len(tokenizer)
+    state["model"]["merges"].append(["Ċ", "Ċ"])
+    tokenizer._tokenizer = Tokenizer.from_str(json.dumps(state))
+    joining = QwenVL(tokenizer, processor.image_processor)
+    with pytest.raises(UserError, match="sample odd: the tokenizer joins"):
+        TrainCollator(joining)([_sample(make_sample, [("Depth?", "\n2 m")])])
 
 
 def test_what_a_template_hides_until_later_is_found_by_looking_again(processor, make_sample):
