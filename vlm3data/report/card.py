@@ -20,8 +20,8 @@ READ = 1000
 """Samples read for the table of values and the examples."""
 CONFIG = {
     "focal_px": "focal length, px", "focal_mode": "focal mode", "align": "aligned by",
-    "label_depth": "depth kind of the labels", "published": "released pixel rule", "pairs": "pairs per frame", "jpeg_quality": "JPEG quality", "seed": "seed",
-    "split": "split", "limit": "limit",
+    "label_depth": "depth kind of the labels", "published": "released pixel rule", "pairs": "pairs per frame",
+    "jpeg_quality": "JPEG quality", "seed": "seed", "split": "split", "limit": "limit",
 }  # fmt: skip
 
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +14,6 @@ from vlm3data.report.preview import write_preview
 from vlm3data.report.target import Target
 from vlm3data.shards import ShardTally
 
-FLAGS = (
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync", "--hide-scrollbars",
-)  # fmt: skip
 MARKS = """([question, view]) => {
     const figure = document.querySelector('#detail .figure'), matrix = figure.getScreenCTM().inverse();
     const image = figure.querySelectorAll('image')[view].getBoundingClientRect();
@@ -31,19 +24,6 @@ MARKS = """([question, view]) => {
         return [x / image.width, y / image.height];
     });
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator:
-    executable = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if executable is None and os.environ.get("VLM3_BROWSER") != "required":
-        pytest.skip("no chromium: the page cannot be looked at")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=executable, args=list(FLAGS))
-        yield launched
-        launched.close()
 
 
 class Opened:
