@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.claims.claims import Claim
-from vlm3train.controls import is_error
 
 Result = Mapping[str, Any]
 DASH = "-"
+METRICS = {"depth": "delta1", "correspondence": "within_5px", "pose": "rra@15", "objects": "success"}
+"""One share of right answers a task."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class Scored:
     """One a seed: the mean over datasets."""
     other_image: float | None
     prior: float | None
+    constant: float | None
+    """The best answer that is the same for every question, or the training median of depth."""
     samples: int
 
     @property
@@ -49,6 +52,10 @@ def scored(results: Iterable[Result], arm: str, task: str = "depth") -> Scored |
         [_mean(rows, "scores") or 0.0 for rows in per_seed],
         _mean(rows, "swapped_images"),
         _mean(rows, "location"),
+        _mean(
+            [row | {"constant": row.get("controls", {}).get("constant") or row.get("median")} for row in rows],
+            "constant",
+        ),
         of_arm[0]["samples"],
     )
 
@@ -57,7 +64,7 @@ def claim_table(claim: Claim, results: Sequence[Result]) -> list[str]:
     """Return the lines of a claim's table and what follows from it."""
     found = [one for arm in claim.arms if (one := scored(results, arm))]
     missing = [arm for arm in claim.arms if arm not in {one.arm for one in found}]
-    lines = [f"| trained with | seeds | samples | {METRIC['depth']} | worst to best seed | other image | prior |"]
+    lines = ["| trained with | seeds | samples | δ1 | worst to best seed | other image | prior |"]
     lines += ["|---|---|---|---|---|---|---|"]
     for one in found:
         cells = [one.arm, str(len(one.values)), f"{one.samples:,}", f"**{one.mean:.3f}**"]
@@ -69,28 +76,20 @@ def claim_table(claim: Claim, results: Sequence[Result]) -> list[str]:
     return lines + ([f"Not run yet: {', '.join(missing)}."] if missing else [])
 
 
-METRIC = {"depth": "δ1"}
-
-
 def task_table(results: Sequence[Result], together: str = "all-tasks") -> list[str]:
     """Return the lines of the table of claim 7: each task learnt with the others, and alone."""
-    lines = [
-        "| task | metric | together | alone | other image, together | other image, alone |",
-        "|---|---|---|---|---|---|",
-    ]
+    lines = ["| task | metric | together | alone | other image, together | other image, alone | constant |"]
+    lines += ["|---|---|---|---|---|---|---|"]
     verdicts = []
-    for task in ("depth", "correspondence", "pose", "objects"):
-        both = scored(results, together, task), scored(results, f"only-{task}", task)
-        if not all(both):
+    for task, metric in METRICS.items():
+        with_others, alone = scored(results, together, task), scored(results, f"only-{task}", task)
+        if with_others is None or alone is None:
             verdicts.append(f"Not run yet: {task}, together or alone.")
             continue
-        with_others, alone = both
-        assert with_others is not None
-        assert alone is not None
-        metric = metric_of(next(r for result in results for r in result["rows"] if r["task"] == task)["scores"])
         cells = [task, metric, f"**{with_others.mean:.3f}**", f"**{alone.mean:.3f}**"]
-        lines.append(f"| {' | '.join([*cells, _shown(with_others.other_image), _shown(alone.other_image)])} |")
-        verdicts.append(f"{task}: " + verdict(with_others, alone))
+        cells += [_shown(with_others.other_image), _shown(alone.other_image), _shown(with_others.constant)]
+        lines.append(f"| {' | '.join(cells)} |")
+        verdicts.append(f"{task}: {verdict(with_others, alone)}")
     return [*(lines if len(lines) > 2 else []), "", *verdicts]
 
 
@@ -98,7 +97,7 @@ def main_table(result: Result) -> list[str]:
     """Return the lines of the longest run's table, a row a domain."""
     lines = ["| domain | median | location prior | other image | **model** | 95 % |", "|---|---|---|---|---|---|"]
     for row in result["rows"]:
-        metric = metric_of(row["scores"])
+        metric = METRICS[row["task"]]
         interval = row.get("intervals", {}).get("model", {}).get(metric)
         cells = [domain_of(row["dataset"]), *(_shown((row[name] or {}).get(metric)) for name in CONTROLS)]
         cells += [f"**{row['scores'][metric]:.3f}**", f"{interval[0]:.3f} to {interval[1]:.3f}" if interval else DASH]
@@ -122,18 +121,13 @@ def verdict(favoured: Scored, other: Scored) -> str:
     return f"{said}, **larger** than the spread of the seeds ({spread:.3f})."
 
 
-def metric_of(scores: Mapping[str, float]) -> str:
-    """Return the first metric that is a share of right answers."""
-    return next(name for name in scores if not is_error(name))
-
-
 def domain_of(dataset: str) -> str:
     """Return what a held-out dataset is called."""
     return Path(dataset).name.partition("-test")[0]
 
 
 def _mean(rows: Iterable[Mapping[str, Any]], of: str) -> float | None:
-    values = [row[of][metric_of(row["scores"])] for row in rows if row.get(of)]
+    values = [row[of][METRICS[row["task"]]] for row in rows if row.get(of)]
     return statistics.mean(values) if values else None
 
 

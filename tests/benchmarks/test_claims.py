@@ -16,6 +16,7 @@ from benchmarks.claims.claims import CLAIMS, arms
 from benchmarks.claims.report import BEGIN, END, write
 from benchmarks.claims.runner import Lab, finished
 from benchmarks.claims.tables import claim_table, scored, task_table, verdict
+from vlm3train.tiny import size_named
 
 
 def result(arm: str, seed: int, score: float, task: str = "depth", other: float = 0.2) -> dict[str, Any]:
@@ -40,6 +41,33 @@ def test_datasets_of_one_name_are_built_alike() -> None:
         for one in arm.needs():
             assert configs.setdefault(one.name, one.build_config()) == one.build_config()
             assert one.split == ("train" if one in arm.train else "test")
+
+
+def test_one_question_longer_takes_the_arithmetic_of_ten(tmp_path: Path) -> None:
+    from transformers import AutoConfig, AutoTokenizer
+
+    from benchmarks.claims.claims import LONGER
+    from benchmarks.claims.start import untrained
+    from vlm3data.types import Sample
+    from vlm3train.conversation import training_messages
+    from vlm3train.flops import Arithmetic
+
+    folder = untrained(tmp_path, "tiny", 0)
+    tokenizer, config = AutoTokenizer.from_pretrained(folder), AutoConfig.from_pretrained(folder)
+    size = size_named("mini")
+    config.text_config.update({"hidden_size": size.hidden, "num_hidden_layers": size.layers, "head_dim": 64})
+    config.text_config.update({"num_attention_heads": size.heads, "num_key_value_heads": size.heads})
+    config.text_config.intermediate_size = size.intermediate
+    config.vision_config.update({"depth": size.vision_depth, "hidden_size": size.vision_hidden})
+    config.vision_config.update({"intermediate_size": size.vision_intermediate, "out_hidden_size": size.hidden})
+    question = {"task": "depth", "question": "Depth at (1023, 755)?", "answer": "12.34 m", "truth": {}}
+    tokens = []
+    for count in (10, 1):
+        messages = training_messages(Sample.of({"key": "k", "questions": [question] * count}, (b"",)))
+        text = tokenizer.apply_chat_template(messages, tokenize=False)
+        tokens.append(len(tokenizer(text).input_ids) - 1 + 48)
+    ten, one = (Arithmetic(config).training_step([length], [(12, 16)]) for length in tokens)
+    assert ten / one == pytest.approx(LONGER, rel=0.03)
 
 
 def test_a_verdict_follows_from_the_spread_of_the_seeds() -> None:
@@ -88,7 +116,7 @@ def test_tasks_are_compared_one_by_one() -> None:
         result("only-depth", seed, 0.4) for seed in range(2)
     ]
     lines = task_table(runs)
-    assert "| depth | delta1 | **0.300** | **0.400** | 0.200 | 0.200 |" in lines
+    assert "| depth | delta1 | **0.300** | **0.400** | 0.200 | 0.200 | 0.200 |" in lines
     assert "depth: all-tasks against only-depth: -0.100, **larger** than the spread of the seeds (0.000)." in lines
     assert "Not run yet: pose, together or alone." in lines
 
