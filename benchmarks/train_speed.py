@@ -12,6 +12,7 @@ Run: python -m benchmarks.train_speed                (one GPU)
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
 import os
@@ -27,7 +28,6 @@ from typing import Any
 from benchmarks.bench import RESULTS, machine, report
 
 WIDTH_PX, HEIGHT_PX = 1216, 928
-LOG_EVERY = 5
 
 
 @dataclass(frozen=True)
@@ -38,21 +38,29 @@ class Way:
     settings: dict[str, Any] = field(default_factory=dict)
     plain: bool = False
     steps: int = 40
+    attention: str = ""
+    """Which of torch's kernels is to come first."""
 
 
+BF16 = {"batch_size": 8, "weights": "bfloat16", "compile": True}
 WAYS = {
     "plain": Way("SFTTrainer and its collator, bfloat16 weights", {"batch_size": 4, "weights": "bfloat16"}, plain=True),
     "eager": Way("vlm3, not compiled", {"batch_size": 4, "weights": "bfloat16", "compile": False}),
-    "bf16": Way("vlm3, bfloat16 weights", {"batch_size": 8, "weights": "bfloat16", "compile": True}),
+    "bf16": Way("vlm3, bfloat16 weights", BF16),
+    "accum": Way("vlm3, bfloat16 weights, 4 batches a step", BF16 | {"grad_accum": 4}, steps=16),
+    "cudnn": Way("the same, cuDNN's attention", BF16 | {"grad_accum": 4}, steps=16, attention="CUDNN_ATTENTION"),
     "fp32": Way("vlm3, float32 weights", {"batch_size": 5, "weights": "float32", "compile": True}),
     "recompute": Way(
         "vlm3, float32 weights, gradient checkpointing",
         {"batch_size": 12, "weights": "float32", "compile": True, "gradient_checkpointing": True},
     ),
-    "ddp": Way("vlm3, bfloat16 weights, DDP", {"batch_size": 8, "weights": "bfloat16", "compile": True}),
+    "ddp": Way("vlm3, bfloat16 weights, DDP", BF16),
+    "ddp-accum": Way("the same, 4 batches a step", BF16 | {"grad_accum": 4}, steps=16),
     "fsdp": Way("vlm3, float32 weights, FSDP2", {"batch_size": 8, "compile": True, "shard": "grads"}),
 }
-ON_ONE, ON_SEVERAL = ("plain", "eager", "bf16", "fp32", "recompute"), ("bf16", "ddp", "fsdp")
+SPREAD = ("ddp", "fsdp")
+ON_ONE = ("plain", "eager", "bf16", "accum", "cudnn", "fp32", "recompute")
+ON_SEVERAL = ("bf16", "accum", "ddp", "ddp-accum", "fsdp")
 
 
 def main() -> None:
@@ -70,7 +78,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         prepare(work, arguments.quick)
-        rows = [row(name, work, arguments.gpus if name in ("ddp", "fsdp") else 1, arguments.quick) for name in names]
+        rows = [row(name, work, arguments.gpus if name.startswith(SPREAD) else 1, arguments.quick) for name in names]
     rows = [one for one in rows if one]
     note = f"{WIDTH_PX}x{HEIGHT_PX}, ten questions, {gpu()}"
     name = "train_speed_quick" if arguments.quick else f"train_speed_{arguments.gpus}"
@@ -94,7 +102,8 @@ def row(name: str, work: Path, processes: int, quick: bool) -> dict[str, Any] | 
     late = lines[len(lines) // 2 :]
     result = {"way": WAYS[name].about, "GPUs": processes}
     result |= {key: median(line.get(key, math.nan) for line in late) for key in ("samples_per_s", "mfu")}
-    result["step s"] = 1 / result["samples_per_s"] * processes * WAYS[name].settings["batch_size"]
+    settings = WAYS[name].settings
+    result["step s"] = processes * settings["batch_size"] * settings.get("grad_accum", 1) / result["samples_per_s"]
     result |= {"data wait": median(line.get("data_wait", math.nan) for line in late)}
     result |= {"memory GiB": late[-1].get("memory_gib", math.nan), "tokens a sample": late[-1].get("length", math.nan)}
     print(json.dumps(result), flush=True)
@@ -130,7 +139,9 @@ def prepare(work: Path, quick: bool) -> None:
     mixture = f"seed: 1\ndatasets:\n  room: {{shards: {work / 'shards'}, pixels: 10, weight: 1}}\n"
     (work / "mixture.yaml").write_text(mixture)
     nano = Size(32, 2, 2, 2, 64, 32, 2, 2, 64, (0,))
-    questions = [question for sample in islice(read_samples(str(work / "shards")), 200) for question in sample.questions]
+    questions = [
+        question for sample in islice(read_samples(str(work / "shards")), 200) for question in sample.questions
+    ]
     texts = [text for question in questions for text in (question.question, question.answer)]
     write_tiny_model(work / "start", nano, [*example_texts(), *texts], seed=0)
 
@@ -174,7 +185,7 @@ def train(way: Way, work: Path, name: str, quick: bool) -> None:
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     settings = {"model": str(work / "start"), "mixture": str(work / "mixture.yaml"), "out": str(work / name)}
-    settings |= {"steps": way.steps, "log_every": LOG_EVERY, "workers": 6, "lr": 1e-6} | way.settings
+    settings |= {"steps": way.steps, "log_every": max(1, way.steps // 8), "workers": 6, "lr": 1e-6} | way.settings
     if quick:
         settings |= {"steps": 4, "log_every": 1, "workers": 0, "batch_size": 2, "compile": False}
     config = SftConfig.check(settings, "train_speed")
@@ -188,11 +199,22 @@ def train(way: Way, work: Path, name: str, quick: bool) -> None:
         plain_trainer(model, processor, mixture, config).train()
         return
     trainer = StreamTrainer(model, processor, mixture, arguments(config), 0, bool(config.compile))
-    trainer.train()
+    with prefer(way.attention):
+        trainer.train()
     if trainer.is_world_process_zero():
         lines = log_lines(work / name)
         lines[-1]["length"] = lines[-1]["tokens"] / lines[-1]["samples"]
         (work / name / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def prefer(kernel: str) -> contextlib.AbstractContextManager[None]:
+    """Let attention be computed by torch's kernel of this name where it can."""
+    if not kernel:
+        return contextlib.nullcontext()
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+
+    order = [getattr(SDPBackend, name) for name in (kernel, "FLASH_ATTENTION", "EFFICIENT_ATTENTION", "MATH")]
+    return sdpa_kernel(order, set_priority=True)
 
 
 def gpu() -> str:
