@@ -190,7 +190,10 @@ def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> Iterator[str]:
 
 def _text(value: Any) -> str:
     """Return data as Markdown that shows it and does nothing else."""
-    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", " ".join(str(value).split()))
+    inline = re.sub(r"([\\`*_\[\]<>|#&])", r"\\\1", " ".join(str(value).split()))
+    return re.sub(
+        r"^(\d*)([-+.)](?=\s|$)|[~=])", r"\1\\\2", inline
+    )  # a list, a fence or an underline, where a line begins
 
 
 def _code(value: Any) -> str:

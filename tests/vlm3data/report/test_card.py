@@ -57,6 +57,11 @@ def test_licences_of_samples_are_listed(tmp_path):
         "`<b>`|",
         "<img onerror=x>",
         "&lt;b&gt;&copy;",
+        "# c",
+        "1. x",
+        "- x",
+        "+ x",
+        "~~~ x",
     ],
 )
 def test_hostile_names_stay_text(tmp_path, text):
@@ -70,7 +75,9 @@ def test_hostile_names_stay_text(tmp_path, text):
         "h1", "h2", "p", "strong", "code", "table", "thead", "tbody", "tr", "th", "td", "ul", "li", "br"
     }  # fmt: skip
     assert {row.count("<td>") for row in re.findall(r"<tr>.*?</tr>", html, re.DOTALL)} <= {0, 2, 3, 6}
-    assert "&amp;lt;" in html or "&lt;b&gt;&amp;" not in text
+    assert html.count("<h1>") == 1
+    assert html.count("<li>") == len(re.findall("(?m)^- ", card))
+    assert "©" not in html
 
 
 def test_a_mixture_has_no_card(tmp_path):

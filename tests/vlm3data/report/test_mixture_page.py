@@ -112,7 +112,7 @@ def slide(page: Any, path: str, key: str, place: int) -> None:
 
 
 @pytest.mark.parametrize("stages", [{}, STAGES], ids=["even", "staged"])
-def test_random_weights_mean_on_the_page_what_they_mean_in_python(stages, browser, tmp_path):  # noqa: F811
+def test_random_weights_mean_on_the_page_what_they_mean_in_python(stages, browser, tmp_path):
     spec = write(tmp_path, GROUPS | stages)
     rng = np.random.default_rng(4)
     with opened(browser, make_page(spec)) as page:
@@ -136,7 +136,7 @@ def test_random_weights_mean_on_the_page_what_they_mean_in_python(stages, browse
 
 
 @pytest.mark.parametrize("scheme", ["uniform", "size", "temperature", "unimax", "repeat", "explicit"])
-def test_another_scheme_is_computed_and_saved(scheme, browser, tmp_path):  # noqa: F811
+def test_another_scheme_is_computed_and_saved(scheme, browser, tmp_path):
     datasets = {
         "a": {"size": 900, "weight": 3},
         "b": {"size": 90000},
@@ -156,7 +156,7 @@ def test_another_scheme_is_computed_and_saved(scheme, browser, tmp_path):  # noq
         same_as_python(page, saved)
 
 
-def test_with_shards_tokens_and_bytes_are_computed_too(browser, toy_root, tmp_path):  # noqa: F811
+def test_with_shards_tokens_and_bytes_are_computed_too(browser, toy_root, tmp_path):
     config = BuildConfig(source="jsonl", root=str(toy_root), options={"depth_kind": "z"}, focal_px=150, shard_size=5)
     build(config, str(tmp_path / "s"), workers=1)
     (tmp_path / "s" / "shard-000001.tar").unlink()
@@ -173,7 +173,7 @@ def test_with_shards_tokens_and_bytes_are_computed_too(browser, toy_root, tmp_pa
         assert "shard-000001.tar of" in page.locator("#warnings li").last.text_content()
 
 
-def test_a_file_of_weights_is_shown_as_it_is_and_may_be_left(browser, tmp_path):  # noqa: F811
+def test_a_file_of_weights_is_shown_as_it_is_and_may_be_left(browser, tmp_path):
     (tmp_path / "w.yaml").write_text("{a: 3, b: 1}")
     weighting = {"scheme": "imported", "file": str(tmp_path / "w.yaml")}
     spec = write(tmp_path, {"datasets": {"a": {"size": 9}, "b": {"size": 9}}, "weighting": weighting, "samples": 10})
@@ -185,7 +185,7 @@ def test_a_file_of_weights_is_shown_as_it_is_and_may_be_left(browser, tmp_path):
         same_as_python(page, saved)
 
 
-def test_a_mistake_is_said_and_not_saved(browser, tmp_path):  # noqa: F811
+def test_a_mistake_is_said_and_not_saved(browser, tmp_path):
     datasets = {"a": {"size": 9, "weight": 1}, "b": {"size": 9, "weight": 1}}
     spec = write(tmp_path, {"datasets": datasets, "samples": 10})
     with opened(browser, make_page(spec)) as page:
@@ -201,7 +201,7 @@ def test_a_mistake_is_said_and_not_saved(browser, tmp_path):  # noqa: F811
         assert changed == {"a": {"weight": 1e-7}, "b": {"weight": 0}}
 
 
-def test_names_are_text_and_the_page_works_with_the_keyboard(browser, tmp_path):  # noqa: F811
+def test_names_are_text_and_the_page_works_with_the_keyboard(browser, tmp_path):
     spec = write(tmp_path, {"datasets": {EVIL: {"size": 9, "weight": 1}, "b": {"size": 9, "weight": 1}}, "samples": 10})
     with opened(browser, make_page(spec)) as page:
         assert EVIL in page.text_content("#rows")
@@ -225,7 +225,7 @@ def test_names_are_text_and_the_page_works_with_the_keyboard(browser, tmp_path):
 
 @pytest.mark.parametrize("width_px", [390, 1280])
 @pytest.mark.parametrize("dark", [False, True])
-def test_the_page_fits_its_window(width_px, dark, browser, tmp_path):  # noqa: F811
+def test_the_page_fits_its_window(width_px, dark, browser, tmp_path):
     with opened(browser, make_page(write(tmp_path, GROUPS | STAGES)), width_px, dark=dark) as page:
         assert page.evaluate("document.documentElement.scrollWidth") <= width_px
         assert page.is_visible("#course")

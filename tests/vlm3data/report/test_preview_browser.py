@@ -92,7 +92,7 @@ def test_a_hovered_question_marks_its_pixels(browser, toy, stacked):
                         continue
                     (found,) = marks(opened.page, i, view)
                     off = 0.5 if view == 0 else 0.0  # an integer pixel is marked at its centre
-                    assert found == pytest.approx([value + off for value in question["truth"][name]], abs=0.5)
+                    assert found == pytest.approx([value + off for value in question["truth"][name]], abs=0.3)
 
 
 def test_pointing_at_a_mark_picks_its_question_and_says_its_value(browser, toy):

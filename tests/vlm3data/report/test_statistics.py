@@ -136,7 +136,7 @@ def mixture(tmp_path):
         samples = [
             sample(i, [depth_question((i + j, 5), 1.0 + i) for j in range(6)] + [box_question()]) for i in range(count)
         ]
-        write_dataset(tmp_path / name, [samples])
+        write_dataset(tmp_path / name, [samples[:3], samples[3:]])
     spec = tmp_path / "mix.yaml"
     where = "key < 'sample-0004'"
     spec.write_text(
@@ -152,6 +152,8 @@ def test_a_mixture_is_seen_as_its_stream_draws_it(mixture):
     with open_stream(mixture) as stream:
         for found, (n, drawn) in zip(seen, stream, strict=False):
             assert (found.place, found.sample.key, target.members[found.member].name) == (n, drawn.key, drawn.dataset)
+            manifest = target.members[found.member].dataset.manifest(found.shard)
+            assert drawn.key in {member["key"] for member in manifest["members"]}
             assert [q["question"] for q in found.questions] == [q.question for q in drawn.questions]
 
 
