@@ -20,7 +20,7 @@ from vlm3train.regression import propose
 IMAGES = {"court": 16_000, "hall": 4_000, "room": 1_000, "yard": 250}
 SIZE = "mini"
 COMPARED = ("uniform", "by-size", "tuned")
-SEARCHES, DRAWN = 3, 4
+SEARCHES, DRAWN = 6, 2
 """Studies side by side, and drawn mixtures in each."""
 SEARCH_SHARE = 0.3
 """Steps of a drawn mixture's run, over those of the three mixtures'."""
@@ -56,6 +56,11 @@ class Study(Job):
     """Name -> what the mixture's file says besides the datasets."""
     drawn: int = 0
     """Mixtures drawn at random, in place of `mixtures`."""
+
+    @property
+    def kind(self) -> str:
+        """Return what takes as long."""
+        return f"{self.drawn or len(self.mixtures)} mixtures of {self.steps} steps"
 
     def prepare(self, lab: Lab) -> None:
         """Write the untrained model."""
@@ -128,7 +133,11 @@ def searches(sizes: Sizes) -> list[Study]:
 
 
 def comparisons(sizes: Sizes, seeds: Sequence[int], results: Sequence[dict[str, Any]]) -> list[Study]:
-    """Return one study a seed of the three mixtures; the tuned one follows from the searches' `results`."""
+    """Return one study a seed of those of the three mixtures that are not among the `results`.
+
+    The tuned one follows from the searches' results.
+    """
+    done = {result["run"] for result in results}
     rows = [
         {"run": result["run"], "shares": result["shares"], "score": result["score"]}
         for result in results
@@ -137,4 +146,9 @@ def comparisons(sizes: Sizes, seeds: Sequence[int], results: Sequence[dict[str, 
     tuned = {domain: round(share, 4) for domain, share in propose(rows).shares.items()}
     told = ({"weighting": {"scheme": "uniform"}}, {"weighting": {"scheme": "size"}}, {"weights": tuned})
     mixtures = dict(zip(COMPARED, told, strict=True))
-    return [Study(f"mixtures-{seed}", sizes, seed, sizes.steps, mixtures) for seed in seeds]
+    studies = []
+    for seed in seeds:
+        missing = {name: told for name, told in mixtures.items() if f"{name}-{seed}" not in done}
+        if missing:
+            studies.append(Study(f"mixtures-{seed}", sizes, seed, sizes.steps, missing))
+    return studies

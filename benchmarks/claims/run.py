@@ -26,7 +26,7 @@ class Scoring:
 
     limit: int = 300
     questions_per_image: int = 5
-    batch_size: int = 250
+    batch_size: int = 500
     prior_images: int = 2000
     """Images of each training dataset that the location prior is fitted on: more change little."""
 
@@ -50,6 +50,11 @@ class Run(Job):
     def name(self) -> str:
         """Return what the run is listed under."""
         return f"{self.arm.name}-{self.seed}"
+
+    @property
+    def kind(self) -> str:
+        """Return what it has in common with other seeds."""
+        return self.arm.name
 
     def needs(self) -> list[Pictures]:
         """Return every dataset."""
@@ -91,7 +96,7 @@ class Run(Job):
             "out": str(folder / "model"),
             "steps": self.steps,
             "seed": self.seed,
-            "workers": lab.workers if processes == 1 else max(1, lab.workers // processes),
+            "workers": lab.workers,
             "log_every": max(1, self.steps // LOG_LINES),
         }
         settings["batch_size"] //= processes
@@ -114,6 +119,6 @@ class Run(Job):
             command += ["--train-shards", one.at(lab.shards)]
         command += ["--limit", str(self.scoring.limit), "--batch-size", str(self.scoring.batch_size)]
         command += ["--questions-per-image", str(self.scoring.questions_per_image), "--max-new-tokens", "40"]
-        lab.call([*command, "--json", str(told), *self.arm.score_flags], gpu, folder / "eval.txt")
+        lab.call([*command, "--json", str(told), *self.arm.score_flags], gpu, folder / "eval.txt", grace=True)
         rows = json.loads(told.read_text())["rows"]
         return [{key: value for key, value in row.items() if key != "examples"} for row in rows]

@@ -20,12 +20,16 @@ from pathlib import Path
 from typing import Any
 
 RUNS = "runs.jsonl"
+GRACE_S = 45
+"""What is trained at the deadline may still be scored for so long."""
 
 
 class Job(ABC):
     """Something that takes a place on a GPU and ends in results."""
 
     name: str
+    kind: str
+    """Jobs of one kind take about as long as each other."""
 
     @abstractmethod
     def prepare(self, lab: Lab) -> None:
@@ -50,6 +54,7 @@ class Lab:
                 self.places.put(gpu)
         self.at_once = self.places.qsize()
         self.lock = threading.Lock()
+        self.took_s: dict[str, float] = {}
         out.mkdir(parents=True, exist_ok=True)
 
     @property
@@ -83,13 +88,17 @@ class Lab:
         with ThreadPoolExecutor(self.at_once) as pool:
             return [result for results in pool.map(self._do, jobs) for result in results]
 
-    def call(self, command: Sequence[str], gpu: int | None, log: Path) -> None:
-        """Run a command on one GPU (None: on all) with its output in `log`; what runs at the deadline is stopped."""
+    def call(self, command: Sequence[str], gpu: int | None, log: Path, *, grace: bool = False) -> None:
+        """Run a command on one GPU (None: on all) with its output in `log`; what runs at the deadline is stopped.
+
+        With `grace` that is a little later.
+        """
+        seconds_left = self.seconds_left + GRACE_S * grace
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
         if gpu is not None:
             visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
             environment["CUDA_VISIBLE_DEVICES"] = visible[gpu] if visible != [""] else str(gpu)
-        if self.seconds_left <= 0:
+        if seconds_left <= 0:
             raise TimeoutError
         with log.open("w") as file:
             # A session of its own, so that its workers can be stopped with it.
@@ -97,7 +106,7 @@ class Lab:
                 command, stdout=file, stderr=subprocess.STDOUT, env=environment, start_new_session=True
             )
             try:
-                code = started.wait(self.seconds_left)
+                code = started.wait(seconds_left)
             except subprocess.TimeoutExpired:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(started.pid, signal.SIGKILL)
@@ -107,8 +116,10 @@ class Lab:
             raise RuntimeError(f"{' '.join(command[:5])} failed: {log.read_text()[-3000:]}")
 
     def _do(self, job: Job) -> list[dict[str, Any]]:
-        gpu = self.places.get()
+        gpu, began = self.places.get(), time.monotonic()
         try:
+            if self.seconds_left + GRACE_S < self.took_s.get(job.kind, 0.0):
+                raise TimeoutError
             self.tell(f"{job.name}: begins on GPU {gpu}")
             results = job.work(self, self.work / "runs" / job.name, gpu)
         except TimeoutError:
@@ -119,6 +130,7 @@ class Lab:
             return []
         finally:
             self.places.put(gpu)
+        self.took_s[job.kind] = time.monotonic() - began
         for result in results:
             result |= {"gpus": self.gpus, "at_once": self.at_once}
             self.tell(f"{result['run']}: {scores(result)}")

@@ -23,7 +23,7 @@ from benchmarks.claims.runner import Lab, gpu_count
 
 VARIED = ("street", "room", "hall", "yard")
 EVERY = ("court", *VARIED)
-SCORING_S = 60
+SCORING_S = 75
 """Kept for scoring at the end, all recipes at once."""
 SHOWN = ("samples", "loss", "token_accuracy", "grad_norm", "samples_per_s")
 """Of the lines of a run's log."""
@@ -61,7 +61,7 @@ def sweep(work: Path, out: Path, minutes: float, only: str | None, quick: bool) 
         arms = [replace(arm, size="tiny", train_settings={"batch_size": 4}) for arm in arms]
     if only:
         arms = [arm for arm in arms if arm.name in only.split(",")]
-    scoring = Scoring(limit=4, prior_images=50) if quick else Scoring(limit=200)
+    scoring = Scoring(limit=4, prior_images=50) if quick else Scoring(limit=100)
     lab = Lab(work, out, minutes, per_gpu=-(-len(arms) // max(gpu_count(), 1)))
     runs = [Run(arm, 0, 2, scoring) for arm in arms]
     build_missing((one for run in runs for one in run.needs()), lab.shards, len(os.sched_getaffinity(0)), lab.tell)

@@ -14,7 +14,7 @@ import pytest
 from benchmarks.claims.__main__ import PARTS, run_part
 from benchmarks.claims.claims import CLAIMS, arms
 from benchmarks.claims.report import BEGIN, END, write
-from benchmarks.claims.runner import Lab, finished
+from benchmarks.claims.runner import Job, Lab, finished
 from benchmarks.claims.tables import claim_table, scored, task_table, verdict
 from vlm3train.tiny import size_named
 
@@ -129,7 +129,7 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     called: list[str] = []
 
-    def call(self: Lab, command: Sequence[str], gpu: int | None, log: Path) -> None:
+    def call(self: Lab, command: Sequence[str], gpu: int | None, log: Path, *, grace: bool = False) -> None:
         called.append(command[3])
         assert command[:3] == [sys.executable, "-m", "vlm3train.cli"]
         assert not run_app(app, command[3:])
@@ -165,7 +165,7 @@ def test_a_search_finds_the_tuned_mixture_that_is_then_compared(
 
     asked: list[StudySpec] = []
 
-    def study(self: Lab, command: Sequence[str], gpu: int | None, log: Path) -> None:
+    def study(self: Lab, command: Sequence[str], gpu: int | None, log: Path, *, grace: bool = False) -> None:
         """Score every mixture by its share of `hall`."""
         spec, out = StudySpec.load(command[4]), Path(command[6])
         asked.append(spec)
@@ -190,7 +190,32 @@ def test_a_search_finds_the_tuned_mixture_that_is_then_compared(
     new = run_part(lab, "mixtures", (), range(2), 2, [], quick=True)
     assert [one["arm"] for one in new].count("drawn") == 12
     assert len({one["run"] for one in new}) == len(new) == 18
-    assert [list(spec.mixtures) for spec in asked[3:]] == [["uniform", "by-size", "tuned"]] * 2
+    assert [list(spec.mixtures) for spec in asked[6:]] == [["uniform", "by-size", "tuned"]] * 2
     tuned = next(one for one in new if one["arm"] == "tuned")
     assert max(tuned["shares"], key=tuned["shares"].get) == "hall"
     assert run_part(lab, "mixtures", (), range(2), 2, finished([tmp_path / "out"]), quick=True) == []
+
+
+def test_what_cannot_end_in_time_does_not_begin(tmp_path: Path) -> None:
+    begun: list[str] = []
+
+    class Slow(Job):
+        kind = "slow"
+
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def prepare(self, lab: Lab) -> None: ...
+
+        def work(self, lab: Lab, folder: Path, gpu: int) -> list[dict[str, Any]]:
+            begun.append(self.name)
+            lab.began -= 1000
+            lab.deadline -= 1000
+            return []
+
+    lab = Lab(tmp_path, tmp_path / "out", minutes=10, per_gpu=1)
+    lab.took_s["slow"] = 50.0
+    lab.do([Slow("a"), Slow("b")])
+    assert begun == ["a"]
+    with pytest.raises(TimeoutError):
+        lab.call([sys.executable, "-c", "pass"], 0, tmp_path / "log.txt", grace=True)
