@@ -41,6 +41,10 @@ def test_what_is_drawn_of_samples_is_whole_images():
     assert found["first"] == interval(bootstrap._counts[:, 0].astype(float))
 
 
+def test_an_interval_leaves_out_two_and_a_half_percent_on_either_side():
+    assert interval(np.append(np.arange(1001.0), np.nan)) == pytest.approx((25, 975))
+
+
 def test_the_same_seed_gives_the_same_interval(values):
     once, again, other = (Bootstrap(GROUPS, seed).means({"m": values}) for seed in (0, 0, 1))
     assert once == again != other

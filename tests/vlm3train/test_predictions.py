@@ -13,7 +13,7 @@ from vlm3data.types import UserError
 from vlm3train import asking
 from vlm3train.asking import ask_all
 from vlm3train.cli import app
-from vlm3train.identity import model_digest
+from vlm3train.identity import BLOCK, BLOCKS, model_digest
 from vlm3train.predictions import SWAPPED, PredictionFile, read_predictions
 
 IDENTITY = {"models": {"m": "1"}, "datasets": {"d": "2"}, "max_new_tokens": 8}
@@ -114,6 +114,18 @@ def test_a_models_digest_changes_with_its_weights_and_with_nothing_else(model_di
     weights[-1000] ^= 1
     (copy / "model.safetensors").write_bytes(weights)
     assert model_digest(str(copy)) != before
+
+
+def test_of_large_weights_the_digest_takes_blocks_from_first_to_last(tmp_path):
+    large = tmp_path / "model.safetensors"
+    large.write_bytes(bytes(BLOCK * BLOCKS + 1))
+    digests = {model_digest(str(tmp_path))}
+    for place in (0, BLOCK * BLOCKS // 63, BLOCK * BLOCKS):  # within the first, the second and the last block
+        changed = bytearray(BLOCK * BLOCKS + 1)
+        changed[place] = 1
+        large.write_bytes(changed)
+        digests.add(model_digest(str(tmp_path)))
+    assert len(digests) == 4
 
 
 def test_the_command_goes_on_and_scores_again_without_a_model(model_dir, shards, tmp_path, monkeypatch, capsys):
