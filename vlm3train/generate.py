@@ -128,7 +128,7 @@ class Generator:
         for start in range(0, len(asked), self.batch_size):
             batch = asked[start : start + self.batch_size]
             there = {name: value.to(self.model.device) for name, value in self.processor.ask(batch).items()}
-            inputs = self.processor.on_device(there)
+            inputs = self.processor.on_device(there, self.model.dtype)
             tokens = self.model.generate(**inputs)[:, inputs["input_ids"].shape[1] :]
             texts = self.processor.tokenizer.batch_decode(tokens, skip_special_tokens=True)
             yield list(range(start, start + len(batch))), texts

@@ -26,7 +26,10 @@ SIDE = {"qwen2_5_vl": 28, "llava": 20, "idefics3": 30}
 def family(request, tmp_path_factory) -> tuple[str, Path]:
     """Return a family's name and the directory of a random model of it."""
     out = tmp_path_factory.mktemp(request.param)
-    WRITERS[request.param](out)
+    try:
+        WRITERS[request.param](out)
+    except ImportError as error:  # older transformers have some image processors with torchvision only
+        pytest.skip(str(error).strip().splitlines()[0])
     return request.param, out
 
 
