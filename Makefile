@@ -34,6 +34,7 @@ bench: $(READY)  ## the tables of docs/expected_results.md
 	$(BIN)/python -m benchmarks.stream
 	$(BIN)/python -m benchmarks.mixture
 	$(BIN)/python -m benchmarks.rerender
+	$(BIN)/python -m benchmarks.scale
 	$(BIN)/python -m benchmarks.synthetic
 
 claims: $(READY)  ## docs/claims.md from the results in benchmarks/results/claims
