@@ -12,6 +12,7 @@ from vlm3data.budget import NO_INTRINSICS_HINT
 
 QWEN3_VL_PIXELS = (65_536, 16_777_216)
 """Pixel limits of the stock Qwen3-VL processor; outside them it resizes, and the focal length with it."""
+SHOWN_CRASHES = 20
 
 
 def print_build(dataset: Mapping[str, Any], out: str) -> None:
@@ -41,6 +42,10 @@ def print_build(dataset: Mapping[str, Any], out: str) -> None:
     if "no_intrinsics" in drops:
         console.print(f"note: {NO_INTRINSICS_HINT}", soft_wrap=True)
     unified = dataset["config"].get("store") != "original"
+    for found in dataset.get("quarantined", [])[:SHOWN_CRASHES]:
+        console.print(
+            f"note: left out, as it crashes its process: {found['key']} of scene {found['scene']}", markup=False
+        )
     for note in size_notes(dataset["image_pixels"]) if unified else []:
         console.print(f"note: {note}", soft_wrap=True)
 
