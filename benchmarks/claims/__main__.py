@@ -68,7 +68,7 @@ def run_part(
     done = {result["run"] for result in have}
     if part == "mixtures":
         return _mixtures(lab, seeds, steps, have, quick)
-    scoring = Scoring(limit=4, prior_images=30) if quick else Scoring()
+    scoring = Scoring(limit=4, prior_images=100) if quick else Scoring()
     chosen = [_small(arm) if quick else arm for arm in _arms(part, quick) if arm.name in only]
     # Seeds take turns, so that what is finished at the limit compares all arms.
     runs = [Run(arm, seed, 2 if quick else int(steps * arm.length), scoring) for seed in seeds for arm in chosen]
