@@ -22,7 +22,7 @@ from benchmarks.claims.claims import arms, main_arm
 from benchmarks.claims.pictures import Pictures, build_missing
 from benchmarks.claims.run import Run, Scoring
 from benchmarks.claims.runner import Lab, finished
-from benchmarks.claims.sweep import timed
+from benchmarks.claims.sweep import SCORING_S, timed
 
 PARTS = {
     "main": ("main",),
@@ -43,7 +43,8 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=8.5, help="what is not finished by then is given up")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=STEPS, help="of the runs; those of `main` follow from --minutes")
-    parser.add_argument("--per-gpu", type=int, default=3, help="processes on every GPU")
+    parser.add_argument("--rate", type=float, default=4000.0, help="samples a second and GPU, for the steps of `main`")
+    parser.add_argument("--per-gpu", type=int, default=2, help="processes on every GPU: one starts as another trains")
     parser.add_argument("--arms", help="only these of the part, separated by commas")
     parser.add_argument("--quick", action="store_true", help="two steps on a few images, for a look at the path")
     told = parser.parse_args()
@@ -51,7 +52,7 @@ def main() -> None:
         lab = Lab(Path(work), told.out, told.minutes, 1 if told.part == "main" else told.per_gpu)
         have = finished([*told.have, told.out])
         only = told.arms.split(",") if told.arms else PARTS[told.part]
-        run_part(lab, told.part, only, range(told.seeds), told.steps, have, quick=told.quick)
+        run_part(lab, told.part, only, range(told.seeds), told.steps, have, rate=told.rate, quick=told.quick)
 
 
 def run_part(
@@ -62,22 +63,26 @@ def run_part(
     steps: int,
     have: list[dict[str, Any]],
     *,
+    rate: float = 4000.0,
     quick: bool = False,
 ) -> list[dict[str, Any]]:
     """Do what is missing of a part; return the new results."""
     done = {result["run"] for result in have}
     if part == "mixtures":
         return _mixtures(lab, seeds, steps, have, quick)
+    main_scoring = Scoring(limit=4, prior_images=100) if quick else Scoring(reserve_s=SCORING_S)
     scoring = Scoring(limit=4, prior_images=100) if quick else Scoring()
     chosen = [_small(arm) if quick else arm for arm in _arms(part, quick) if arm.name in only]
     # Seeds take turns, so that what is finished at the limit compares all arms.
     runs = [Run(arm, seed, 2 if quick else int(steps * arm.length), scoring) for seed in seeds for arm in chosen]
     runs = [run for run in runs if run.name not in done]
     if part == "main":
-        runs = [replace(run, whole_machine=True) for run in runs[:1]]
+        runs = [replace(run, whole_machine=True, scoring=main_scoring) for run in runs[:1]]
     _build(lab, (one for run in runs for one in run.needs()))
     if part == "main" and not quick:
-        runs = timed(lab, runs)
+        for run in runs:
+            run.prepare(lab)
+        runs = [timed(lab, run, rate * max(lab.gpus, 1)) for run in runs]
     return lab.do(runs)
 
 

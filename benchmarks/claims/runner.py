@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 RUNS = "runs.jsonl"
+UNFINISHED = "unfinished.log"
+"""Has the logs of runs that were stopped, a line a run."""
 GRACE_S = 45
 """What is trained at the deadline may still be scored for so long."""
 
@@ -81,6 +83,11 @@ class Lab:
             with (self.out / "log.txt").open("a") as file:
                 file.write(line + "\n")
 
+    def keep(self, name: str, lines: object) -> None:
+        """Append something of a run that gave no result."""
+        with self.lock, (self.out / UNFINISHED).open("a") as kept:
+            kept.write(json.dumps({"run": name, "log": lines}) + "\n")
+
     def do(self, jobs: Sequence[Job]) -> list[dict[str, Any]]:
         """Do `jobs`, in this order as places become free; return the results of those that ended in time."""
         for job in jobs:
@@ -88,12 +95,12 @@ class Lab:
         with ThreadPoolExecutor(self.at_once) as pool:
             return [result for results in pool.map(self._do, jobs) for result in results]
 
-    def call(self, command: Sequence[str], gpu: int | None, log: Path, *, grace: bool = False) -> None:
+    def call(self, command: Sequence[str], gpu: int | None, log: Path, *, later_s: float = 0.0) -> None:
         """Run a command on one GPU (None: on all) with its output in `log`; what runs at the deadline is stopped.
 
-        With `grace` that is a little later.
+        `later_s` moves the deadline.
         """
-        seconds_left = self.seconds_left + GRACE_S * grace
+        seconds_left = self.seconds_left + later_s
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
         if gpu is not None:
             visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")

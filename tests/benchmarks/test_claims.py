@@ -129,7 +129,7 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     called: list[str] = []
 
-    def call(self: Lab, command: Sequence[str], gpu: int | None, log: Path, *, grace: bool = False) -> None:
+    def call(self: Lab, command: Sequence[str], gpu: int | None, log: Path, *, later_s: float = 0.0) -> None:
         called.append(command[3])
         assert command[:3] == [sys.executable, "-m", "vlm3train.cli"]
         assert not run_app(app, command[3:])
@@ -168,7 +168,7 @@ def test_a_search_finds_the_tuned_mixture_that_is_then_compared(
 
     asked: list[StudySpec] = []
 
-    def study(self: Lab, command: Sequence[str], gpu: int | None, log: Path, *, grace: bool = False) -> None:
+    def study(self: Lab, command: Sequence[str], gpu: int | None, log: Path, *, later_s: float = 0.0) -> None:
         """Score every mixture by its share of `hall`."""
         spec, out = StudySpec.load(command[4]), Path(command[6])
         asked.append(spec)
@@ -221,4 +221,4 @@ def test_what_cannot_end_in_time_does_not_begin(tmp_path: Path) -> None:
     lab.do([Slow("a"), Slow("b")])
     assert begun == ["a"]
     with pytest.raises(TimeoutError):
-        lab.call([sys.executable, "-c", "pass"], 0, tmp_path / "log.txt", grace=True)
+        lab.call([sys.executable, "-c", "pass"], 0, tmp_path / "log.txt", later_s=45)
