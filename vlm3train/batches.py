@@ -25,7 +25,8 @@ class TrainingBatches:
         self._length_step = STEPS_OF_LENGTH if compiled else 1
         self._fast: tuple[int, int] | None = None
         if fast.is_fast(model):
-            self._fast = model.config.image_token_id, model.config.vision_config.spatial_merge_size
+            config = fast.plain(model).config
+            self._fast = config.image_token_id, config.vision_config.spatial_merge_size
 
     def __call__(self, samples: Sequence[Sample]) -> Batch:
         """Return a batch with `places` in place of `labels`."""

@@ -77,14 +77,21 @@ def sft(
     beta2: float | None = None,
     seed: int | None = None,
     bf16: bool | None = None,
+    weights: Literal["float32", "bfloat16"] | None = None,
+    compile: bool | None = None,
+    shard: Literal["full", "grads"] | None = None,
     gradient_checkpointing: bool | None = None,
+    freeze: tuple[Literal["vision", "projector", "language"], ...] | None = None,
+    lora_rank: int | None = None,
+    image_resize: Literal["refuse", "processor"] | None = None,
+    report_to: tuple[str, ...] | None = None,
     workers: int | None = None,
     save_every: int | None = None,
     log_every: int | None = None,
     resume: Flag | None = None,
     allow_changed_data: Flag | None = None,
 ) -> None:
-    """Fine-tune a Qwen3-VL on a mixture of shards, with loss on the answers alone.
+    """Fine-tune a vision-language model on a mixture of shards, with loss on the answers alone.
 
     What the YAML file CONFIG sets, a flag of the same name overrides. Several GPUs: start it with
     `torchrun --nproc-per-node N -m vlm3train.cli sft ...`; the order of the samples stays the same.
@@ -96,7 +103,7 @@ def sft(
     config
         YAML file with any of the settings below.
     model
-        Directory or hub name of a Qwen3-VL.
+        Directory or hub name of a model that takes images and text.
     mixture
         The mixture's YAML file.
     out
@@ -123,8 +130,22 @@ def sft(
         Of the trainer (default 0); the order of the data has its own, in the mixture.
     bf16
         Compute in bfloat16; by default where the device can.
+    weights
+        What weights and optimizer are kept in (default float32).
+    compile
+        Compile the model's blocks; by default on a GPU, for 200 steps or more.
+    shard
+        With several processes, spread weights and optimizer over them (FSDP2): full, or grads, which is faster.
     gradient_checkpointing
         Recompute activations instead of keeping them: slower, less memory.
+    freeze
+        A part of the model that is not trained; may be given several times.
+    lora_rank
+        Train adapters of this rank in place of the language model's weights; CONFIG's `lora` can say more.
+    image_resize
+        An image that the model's processor would resize: refuse it (default), or train on what it makes of it.
+    report_to
+        Also log to tensorboard, wandb or trackio; may be given several times.
     workers
         Processes per rank that read, decode and tokenise (default 2).
     save_every
@@ -137,6 +158,8 @@ def sft(
         Resume although the mixture or its shards changed meanwhile; --out/run.json keeps what changed.
     """
     given = {name: value for name, value in locals().items() if name != "config" and value is not None}
+    if lora_rank is not None:
+        given["lora"] = {"rank": given.pop("lora_rank")}
     from vlm3data.config import read_yaml
     from vlm3train.sft import SftConfig, train
 

@@ -28,7 +28,7 @@ def use_answer_loss(model: Any) -> None:
 
     Replacing `forward` rather than calling parts of the model keeps what wraps it at work: DDP, FSDP, autocast.
     """
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    inner = fast.plain(model)
     stock = inner.forward
     if fast.is_fast(inner):
         fast.install(inner)

@@ -14,8 +14,10 @@ from vlm3train.flops import Arithmetic, peak_flops
 class Meter:
     """Counts the work of this process."""
 
-    def __init__(self, config: Any) -> None:
-        self._arithmetic = Arithmetic(config) if Arithmetic.knows(config) else None
+    def __init__(self, model: Any) -> None:
+        # What is frozen needs less than is counted.
+        counted = Arithmetic.knows(model.config) and all(weight.requires_grad for weight in model.parameters())
+        self._arithmetic = Arithmetic(model.config) if counted else None
         self._peak = peak_flops(torch.cuda.get_device_name()) if torch.cuda.is_available() else None
         self._began, self._waited_s, self._flops = time.monotonic(), 0.0, 0.0
 

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from vlm3data.config import Config
 from vlm3data.types import UserError
+from vlm3train.parts import LoraSettings, Part, prepared
 
 if TYPE_CHECKING:
     from vlm3data.mixture import Mixture
@@ -22,7 +23,7 @@ class SftConfig(Config):
     """One training run. Defaults are the paper's depth run (arXiv 2605.30561, Table 4) where it names a number."""
 
     model: str
-    """Directory or hub name of a Qwen3-VL."""
+    """Directory or hub name of a model that takes images and text."""
     mixture: str
     """Path of a mixture's YAML file."""
     out: str
@@ -58,6 +59,10 @@ class SftConfig(Config):
     keeps whole weights between forward and backward pass, which is faster."""
     gradient_checkpointing: bool = False
     """Recompute activations instead of keeping them: slower, less memory."""
+    freeze: tuple[Part, ...] = ()
+    """Parts of the model that are not trained."""
+    lora: LoraSettings | None = None
+    """Train low-rank adapters in place of weights; the final model has them merged in."""
     image_resize: Literal["refuse", "processor"] = "refuse"
     """What becomes of an image that the model's processor would resize, changing its focal length."""
     report_to: tuple[str, ...] = ()
@@ -78,6 +83,8 @@ def train(config: SftConfig) -> bool:
     """Run `config` to its end, the final model in `config.out`; tell whether this process wrote it."""
     from vlm3data.mixture import Mixture
 
+    if config.lora and config.shard:
+        raise UserError("lora: adapters need so little memory that `shard` is not made for them; leave it out")
     out = Path(config.out)
     checkpoint = _checkpoint(config, out)
     mixture = Mixture.load(config.mixture)
@@ -85,16 +92,19 @@ def train(config: SftConfig) -> bool:
 
     from vlm3train import fast
     from vlm3train.arguments import arguments, compiles
+    from vlm3train.label_facts import write_label_facts
     from vlm3train.models import load_model, load_processor
     from vlm3train.trainer import StreamTrainer
 
     processor = load_processor(config.model, config.image_resize)
-    model = load_model(config.model, config.weights)
+    model = prepared(load_model(config.model, config.weights), config.lora, config.freeze, config.seed)
     compiled = compiles(config, fast.is_fast(model))
     trainer = StreamTrainer(model, processor, mixture, arguments(config), _step(checkpoint), compiled)
     _record(config, out, trainer.samples_per_step, mixture, _step(checkpoint))
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    trainer.save_model(str(out))
+    trainer.save_whole(out)
+    if trainer.is_world_process_zero():
+        write_label_facts(out, mixture)
     return trainer.is_world_process_zero()
 
 
@@ -105,11 +115,12 @@ def _checkpoint(config: SftConfig, out: Path) -> Path | None:
         key=_step,
         default=None,
     )
+    finished = any(out.glob("model*.safetensors"))
     if config.resume and found is None:
         raise UserError(f"{out}: no checkpoint to resume from; leave out --resume, or train with --save-every")
-    if not config.resume and (found or any(out.glob("model*.safetensors"))):
+    if not config.resume and (found or finished):
         raise UserError(f"{out} already holds a run; go on with --resume, or choose another --out")
-    if found and _step(found) >= config.steps:
+    if found and (_step(found) > config.steps or (_step(found) == config.steps and finished)):
         raise UserError(f"{found} is already at step {_step(found)} of {config.steps}; ask for more --steps")
     return found
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import datasets
 import torch
+from safetensors import SafetensorError
 from transformers import PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
@@ -21,6 +22,7 @@ from vlm3train.ledger import Ledger
 from vlm3train.log import LOG_FILE, Log
 from vlm3train.loss import use_answer_loss
 from vlm3train.meter import Meter
+from vlm3train.parts import merged
 from vlm3train.watch import LossWatch
 
 if TYPE_CHECKING:
@@ -48,7 +50,8 @@ class StreamTrainer(SFTTrainer):
         self._batches = LocalBatches(mixture, layout, first_step * layout.per_step)
         self._collate = TrainingBatches(processor, model, compiled)
         self._processor = processor
-        self._ledger, self._meter, self._watch = Ledger(mixture), Meter(model.config), LossWatch()
+        self._dtype = None if args.bf16 else model.dtype
+        self._ledger, self._meter, self._watch = Ledger(mixture), Meter(model), LossWatch()
         self._log = Log(Path(str(args.output_dir)) / LOG_FILE, mixture, layout)
         super().__init__(
             model=model,
@@ -62,7 +65,7 @@ class StreamTrainer(SFTTrainer):
         self.remove_callback(PrinterCallback)
         use_answer_loss(model)
         if compiled:
-            fast.compile_blocks(model)
+            fast.compile_blocks(fast.plain(model))
         # The class says False, and then each micro-batch is averaged by itself: answers of short batches would
         # weigh more, and the result depend on how a global batch is cut.
         self.model_accepts_loss_kwargs = True
@@ -100,7 +103,7 @@ class StreamTrainer(SFTTrainer):
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """Return the batch's share of the mean over all answer tokens of the global batch."""
-        made = model(**self._processor.on_device(inputs))
+        made = model(**self._processor.on_device(inputs, dtype=self._dtype))
         self._ledger.add(inputs["meta"], made)
         # Gradients of several processes are averaged; what is wanted is their sum.
         return made.losses.sum() / num_items_in_batch * self.args.world_size
@@ -112,6 +115,27 @@ class StreamTrainer(SFTTrainer):
             self._log.accounts = self._ledger.take()
             self._log.speed = self._meter.take(self._loader.waited_s)
         super().log(logs, start_time)
+
+    def save_whole(self, out: Path) -> None:
+        """Write the model as it is now, in a folder of its own first: `out` never holds half of one."""
+        unfinished = out / "unfinished"
+        if self.is_world_process_zero():
+            shutil.rmtree(unfinished, ignore_errors=True)
+        _written(unfinished, lambda: self._save_final(unfinished))
+        if self.is_world_process_zero():
+            # What makes a directory loadable goes last.
+            for path in sorted(unfinished.iterdir(), key=lambda path: ("safetensors" in path.name, path.name)):
+                path.replace(out / path.name)
+            shutil.rmtree(unfinished)
+
+    def _save_final(self, out: Path) -> None:
+        model = self.accelerator.unwrap_model(self.model)
+        if fast.plain(model) is model:
+            self.save_model(str(out), _internal_call=True)
+        elif self.is_world_process_zero():
+            # Adapters are added to the weights: nobody who loads the model needs peft.
+            merged(model).save_pretrained(str(out))
+            self._processor.save(out)
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         """Write none: the run's own config and log lie beside the weights."""
@@ -146,9 +170,8 @@ def _written(folder: Path, write: Callable[[], object]) -> None:
     """Run `write`; where the disk does not take it, remove the half of `folder` that there is and say so."""
     try:
         write()
-    except Exception as error:
-        # safetensors and torch have exceptions of their own for a write that fails.
-        if not isinstance(error, OSError) and "write" not in str(error).lower() and "space" not in str(error).lower():
+    except (OSError, SafetensorError, RuntimeError) as error:
+        if type(error) is RuntimeError and "PytorchStreamWriter" not in str(error):
             raise
         shutil.rmtree(folder, ignore_errors=True)
         line = str(error).strip().splitlines()[0]

@@ -49,5 +49,6 @@ class LossWatch:
                 more = f" and {len(keys) - NAMED} more" if len(keys) > NAMED else ""
                 raise UserError(
                     f"the loss became {value} at step {step}, in a batch of the samples {', '.join(keys[:NAMED])}"
-                    f"{more}; checkpoints are of steps before. Lower --lr, clip gradients harder or warm up longer, and --resume"
+                    f"{more}; the checkpoints are of steps before. Lower --lr, clip gradients harder or warm up "
+                    "longer, and --resume"
                 )

@@ -5,7 +5,17 @@ everything that follows from the batch's shape is worked out beforehand, on the 
 """
 
 from vlm3train.fast.compiled import compile_blocks
-from vlm3train.fast.forward import hidden_states, install, is_fast
+from vlm3train.fast.forward import hidden_states, install, is_fast, plain
 from vlm3train.fast.places import IGNORED, Places, answers_of, places_of
 
-__all__ = ["IGNORED", "Places", "answers_of", "compile_blocks", "hidden_states", "install", "is_fast", "places_of"]
+__all__ = [
+    "IGNORED",
+    "Places",
+    "answers_of",
+    "compile_blocks",
+    "hidden_states",
+    "install",
+    "is_fast",
+    "places_of",
+    "plain",
+]

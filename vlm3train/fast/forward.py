@@ -19,7 +19,12 @@ MODEL_TYPES = ("qwen3_vl",)
 
 def is_fast(model: Any) -> bool:
     """Tell whether `model` is one that `hidden_states` knows."""
-    return getattr(model.config, "model_type", "") in MODEL_TYPES
+    return getattr(plain(model).config, "model_type", "") in MODEL_TYPES
+
+
+def plain(model: Any) -> Any:
+    """Return the architecture inside `model`, adapters in place: what peft wraps, or the model itself."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
 def hidden_states(
