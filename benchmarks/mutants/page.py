@@ -1,0 +1,67 @@
+"""The results of the mutation test as a table in docs/reliability.md, between markers of its own."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import yaml
+
+from benchmarks.bench import RESULTS, machine
+from benchmarks.mutants.operators import Mutant
+
+PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
+EXPLAINED = Path(__file__).parent / "explained.yaml"
+BEGIN, END = "<!-- mutants: written by `python -m benchmarks.mutants` -->", "<!-- end of mutants -->"
+
+
+def write_page(mutants: list[Mutant], outcomes: dict[str, dict], possible: int, seed: int) -> None:
+    """Print the kill rate, write it with the survivors to the results and to the page."""
+    explained: dict[str, str] = yaml.safe_load(EXPLAINED.read_text()) or {}
+    by_part: dict[str, Counter[str]] = defaultdict(Counter)
+    for mutant in mutants:
+        by_part[_part(mutant.file)][outcomes[mutant.key]["outcome"]] += 1
+    total = sum(by_part.values(), Counter())
+    survivors = sorted((m for m in mutants if outcomes[m.key]["outcome"] == "survived"), key=lambda m: (m.file, m.line))
+    rate = 1 - total["survived"] / len(mutants)
+    lines = [f"{len(mutants)} of {possible:,} possible mutants (seed {seed}): {rate:.1%} killed.", "",
+             "| Part | Mutants | Killed | of these by time limit | Survived |", "|:--|--:|--:|--:|--:|"]  # fmt: skip
+    for part, counts in [*sorted(by_part.items()), ("all", total)]:
+        killed = counts["killed"] + counts["timeout"]
+        lines.append(f"| {part} | {counts.total()} | {killed} | {counts['timeout']} | {counts['survived']} |")
+    lines += ["", "| Survivor | Change | Why it lives |", "|:--|:--|:--|"]
+    for m in survivors:
+        place = f"`{m.file.removeprefix('vlm3data/')}`, `{m.function or 'module'}`"
+        why = explained.get(m.key, "not explained: a gap in the tests")
+        lines.append(f"| {place} | {_code(m.before)} → {_code(m.after)} | {why} |")
+    _replace("\n".join(lines))
+    rows = [{"key": m.key, "file": m.file, "line": m.line, "operator": m.operator} | outcomes[m.key] for m in mutants]
+    result = {"benchmark": "mutants", "possible": possible, "seed": seed, "killed": rate, "machine": machine()}
+    (RESULTS / "mutants.json").write_text(json.dumps(result | {"rows": rows}, indent=1) + "\n")
+    print(f"{len(mutants)} mutants, {rate:.1%} killed, {len(survivors)} survived")
+    for m in survivors:
+        if m.key not in explained:
+            print(f"  {m.key} {m.file}:{m.line} {m.function}: {m.before!r} -> {m.after!r} ({outcomes[m.key]['by']})")
+
+
+def _part(file: str) -> str:
+    folder = Path(file).relative_to("vlm3data").parts[0]
+    return folder if "." not in folder else ("labels and views" if folder[:-3] in _LABELS else "metrics and schedule")
+
+
+_LABELS = ("labels", "answers", "views", "candidates")
+
+
+def _code(text: str) -> str:
+    short = " ".join(text.split())
+    short = short if len(short) <= 70 else short[:67] + "..."
+    return "`` " + short.replace("|", "\\|") + " ``"
+
+
+def _replace(text: str) -> None:
+    page = PAGE.read_text() if PAGE.exists() else "# Reliability\n"
+    if BEGIN not in page:
+        page += f"\n## Proof of labels\n\n{BEGIN}\n{END}\n"
+    before, rest = page.split(BEGIN)
+    PAGE.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.split(END)[1]}")
