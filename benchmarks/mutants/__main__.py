@@ -176,7 +176,7 @@ def _coverage(tree: Path, work: Path) -> Covered:
     kept: dict[str, Path] = {}
     for name in TESTS:
         path = (tree / "tests/vlm3data" / name).resolve()
-        for file in sorted(path.rglob("test_*.py")) if path.is_dir() else [path]:
+        for file in [path] if path.is_file() else sorted(path.rglob("test_*.py")):
             digest = subjects.copy()
             digest.update(file.read_bytes())
             kept[str(file.relative_to(tree.resolve()))] = (
