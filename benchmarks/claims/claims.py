@@ -112,7 +112,8 @@ def arms(scale: float = 1.0) -> dict[str, Arm]:
 def main_arm(scale: float = 1.0) -> Arm:
     """Return the longest run: every domain in which depth cannot be guessed from where a pixel is."""
     train = tuple(depth(domain, max(20, int(30_000 * scale))) for domain in MAIN_DOMAINS)
-    return Arm("main", train, tuple(held_out(domain, max(12, int(300 * scale))) for domain in MAIN_DOMAINS))
+    tests = tuple(held_out(domain, max(12, int(300 * scale))) for domain in MAIN_DOMAINS)
+    return Arm("main", train, tests, size="mini-smooth", train_settings={"weight_decay": 0.05})
 
 
 MAIN_DOMAINS = ("court", "room", "hall", "yard", "street")

@@ -45,14 +45,15 @@ def plot_claims(results: Sequence[Mapping[str, Any]], path: Path) -> bool:
     return True
 
 
-def plot_course(result: Mapping[str, Any], path: Path) -> None:
-    """Draw loss and share of right answer tokens over the samples seen."""
-    figure, axes = plt.subplots(figsize=(7, 3), layout="constrained")
-    samples = [line["samples"] for line in result["log"]]
-    axes.plot(samples, [line["loss"] for line in result["log"]], color="tab:blue")
-    axes.set(xlabel="samples", ylabel="loss of an answer's token", ylim=(0, None))
-    right = axes.twinx()
-    right.plot(samples, [line["token_accuracy"] for line in result["log"]], color="tab:orange")
-    right.set(ylabel="answer tokens right", ylim=(0, 1))
+def plot_course(results: Sequence[Mapping[str, Any]], path: Path) -> None:
+    """Draw loss and share of right answer tokens over the samples seen, a colour a run."""
+    figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
+    for result in results:
+        samples = [line["samples"] for line in result["log"]]
+        left.plot(samples, [line["loss"] for line in result["log"]], label=result["arm"])
+        right.plot(samples, [line["token_accuracy"] for line in result["log"]], label=result["arm"])
+    left.set(xlabel="samples", ylabel="loss of an answer's token", ylim=(0, 2))
+    right.set(xlabel="samples", ylabel="answer tokens right", ylim=(0, 1))
+    right.legend(frameon=False)
     figure.savefig(path, dpi=110)
     plt.close(figure)

@@ -18,6 +18,9 @@ from benchmarks.claims.tables import claim_table, main_table, task_table
 
 BEGIN, END = "<!-- results: written by `make claims` -->", "<!-- end of results -->"
 
+LONGEST = ("main", "every", "every-4-pixels")
+"""The arm of the part `main`, and the recipes of the sweep."""
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -43,21 +46,20 @@ def write(page: Path, results: Sequence[dict[str, Any]]) -> None:
 
 
 def _longest(results: Sequence[dict[str, Any]], page: Path) -> list[str]:
-    lines = ["### The longest run", ""]
-    mains = [result for result in results if result["arm"] == "main"]
-    if not mains:
+    lines = ["### The longest runs", ""]
+    longest = {result["run"]: result for result in results if result["arm"] in LONGEST}
+    if not longest:
         return [*lines, "Not run yet.", ""]
-    result = mains[-1]
-    minutes = result["train_s"] * result["gpus"] / 60
-    lines += [
-        f"{result['steps']:,} steps, {result['samples']:,} samples, {result['train_s']:.0f} s on {result['gpus']} GPU"
-        f"{'s' if result['gpus'] > 1 else ''}: {minutes:.1f} GPU-minutes, start-up and compilation included. "
-        f"Recipe: `{result['settings']}`.",
-        "",
-        *main_table(result),
-        "",
-    ]
-    plot_course(result, page.with_name("claims_course.png"))
+    for result in longest.values():
+        minutes = result["train_s"] * result["gpus_used"] / 60
+        lines += [
+            f"**{result['arm']}**: {result['steps']:,} steps, {result['samples']:,} samples, "
+            f"{minutes:.1f} GPU-minutes, start-up included. `{result['settings']}`",
+            "",
+            *main_table(result),
+            "",
+        ]
+    plot_course(list(longest.values()), page.with_name("claims_course.png"))
     return [*lines, "![loss over samples](claims_course.png)", ""]
 
 

@@ -74,14 +74,17 @@ class Run(Job):
         model = self._train(lab, folder, gpu)
         seconds = time.monotonic() - start
         log = _read_log(folder)
-        lab.tell(f"{self.name}: trained {log[-1]['step']} of {self.steps} steps in {seconds:.0f} s")
+        # A run that was stopped is scored as it was at its newest checkpoint.
+        steps = int(model.name.partition("-")[2] or self.steps)
+        lab.tell(f"{self.name}: trained {steps} of {self.steps} steps in {seconds:.0f} s")
         result = {
             "run": self.name,
             "arm": self.arm.name,
             "seed": self.seed,
-            "steps": log[-1]["step"],
+            "steps": steps,
             "steps_planned": self.steps,
-            "samples": log[-1]["samples"],
+            "samples": steps * log[-1]["samples"] // log[-1]["step"],
+            "gpus_used": lab.gpus if self.whole_machine else 1,
             "settings": self.arm.sft() | {"size": self.arm.size, "pixels": self.arm.pixels},
             "train_s": round(seconds, 1),
             "log": log,

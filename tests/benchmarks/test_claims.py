@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from benchmarks.claims.__main__ import PARTS, run_part
 from benchmarks.claims.claims import CLAIMS, arms
 from benchmarks.claims.report import BEGIN, END, write
+from benchmarks.claims.run import Run, Scoring
 from benchmarks.claims.runner import Job, Lab, finished
 from benchmarks.claims.tables import claim_table, scored, task_table, verdict
 from vlm3train.tiny import size_named
@@ -105,6 +107,22 @@ def test_a_page_has_the_tables_and_says_what_is_missing(tmp_path: Path) -> None:
     again = page.read_bytes()
     write(page, runs)
     assert page.read_bytes() == again
+
+
+def test_the_longest_run_has_a_row_a_domain_and_its_gpu_minutes(tmp_path: Path) -> None:
+    page = tmp_path / "claims.md"
+    page.write_text(f"{BEGIN}{END}")
+    run = result("every", 0, 0.7) | {"train_s": 300.0, "gpus_used": 2, "settings": {"lr": 1e-3}}
+    run["log"] = [{"samples": n, "loss": 2.0 - n, "token_accuracy": 0.1} for n in range(2)]
+    other = run["rows"][0] | {"dataset": "shards/room-test-9", "scores": {"delta1": 0.5}}
+    other["intervals"] = {"model": {"delta1": [0.45, 0.55]}}
+    run["rows"].append(other)
+    write(page, [run])
+    text = page.read_text()
+    assert "**every**: 2 steps, 512 samples, 10.0 GPU-minutes" in text
+    assert "| court | 0.200 | 0.250 | 0.200 | **0.700** | - |" in text
+    assert "| room | 0.200 | 0.250 | 0.200 | **0.500** | 0.450 to 0.550 |" in text
+    assert "| mean | 0.200 | 0.250 | 0.200 | 0.600 | |" in text
 
 
 def test_an_arm_that_is_favoured_but_missing_has_no_verdict() -> None:
@@ -222,3 +240,29 @@ def test_what_cannot_end_in_time_does_not_begin(tmp_path: Path) -> None:
     assert begun == ["a"]
     with pytest.raises(TimeoutError):
         lab.call([sys.executable, "-c", "pass"], 0, tmp_path / "log.txt", later_s=45)
+
+
+def test_a_run_that_is_stopped_is_scored_by_its_newest_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored_models: list[str] = []
+
+    def call(self: Lab, command: Sequence[str], gpu: int | None, log: Path, *, later_s: float = 0.0) -> None:
+        model = log.parent / "model"
+        if command[3] == "sft":
+            assert later_s == -60
+            for step in (90, 100):
+                (model / f"checkpoint-{step}").mkdir(parents=True)
+            line = {"step": 105, "samples": 420, "loss": 1.0, "datasets": {}}
+            (model / "log.jsonl").write_text(json.dumps(line) + "\n")
+            raise TimeoutError
+        scored_models.append(Path(command[command.index("--model") + 1]).name)
+        Path(command[command.index("--json") + 1]).write_text(json.dumps({"rows": result("x", 0, 0.5)["rows"]}))
+
+    monkeypatch.setattr(Lab, "call", call)
+    arm = replace(arms(0.001)["ten-pixels"], size="tiny")
+    lab = Lab(tmp_path / "work", tmp_path / "out", minutes=5, per_gpu=1)
+    (one,) = lab.do([Run(arm, 0, 120, Scoring(reserve_s=60))])
+    assert scored_models == ["checkpoint-100"]
+    assert (one["steps"], one["samples"], one["steps_planned"]) == (100, 400, 120)
+    assert one["log"] == [{"step": 105, "samples": 420, "loss": 1.0}]
