@@ -32,7 +32,7 @@ SUBJECTS = ("geometry/*.py", "tasks/**/*.py", "weighting/*.py", "labels.py", "an
             "metrics.py", "schedule.py", "mixture.py", "stream.py", "randomness.py")  # fmt: skip
 TESTS = ("geometry", "tasks", "calibrators", "test_answers.py", "test_labels.py", "test_metrics.py", "test_mixture.py",
          "test_schedule.py", "test_stream.py", "test_pairs.py", "test_changes.py", "test_skips.py", "test_golden.py",
-         "test_calibrated.py", "../differential", "../test_contracts.py")  # fmt: skip
+         "test_calibrated.py", "test_rerender.py", "test_mix_commands.py", "shards/test_original.py", "../differential", "../test_contracts.py")  # fmt: skip
 """The fast tests of those modules, in tests/vlm3data. Those of sources and commands would only kill more."""
 TEST_SECONDS = 25.0
 """A mutant lives when the fastest tests of its lines, this long in all (without the mutant), pass."""
@@ -167,6 +167,7 @@ def _copy(tree: Path, commit: str) -> Path:
         subprocess.run(["rm", "-r", str(tree)], check=True)
     tree.mkdir()
     subprocess.run(["tar", "x", "-C", str(tree)], input=_git("archive", commit), check=True)
+    subprocess.run([sys.executable, "-m", "compileall", "-q", "vlm3data"], cwd=tree, check=True)
     return tree
 
 
