@@ -9,32 +9,68 @@ import json
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import coverage
 import pytest
 
 
 class Recorder:
-    """A pytest plugin: names the running test to coverage and notes its seconds and whether it passed."""
+    """A pytest plugin: names what runs to coverage, notes each test's seconds of CPU, fixtures and whether it passed.
+
+    A fixture that tests share runs for the first of them only; it is a context of its own, whose lines then count for
+    all. Caches are emptied before each test for the same reason.
+    """
 
     def __init__(self, measured: coverage.Coverage) -> None:
         self.measured = measured
-        self.seconds: dict[str, float] = defaultdict(float)
+        self.seconds: dict[str, float] = {}
         self.failed: set[str] = set()
+        self.fixtures: dict[str, list[str]] = defaultdict(list)
+        """The tests that ask for a shared fixture, by its context."""
         self.started = 0.0
+        self.context = ""
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
-        self.measured.switch_context(nodeid)
-        self.started = time.monotonic()
+        for module in [each for name, each in sys.modules.items() if name.startswith("vlm3data")]:
+            for value in list(vars(module).values()):
+                if hasattr(value, "cache_clear"):
+                    value.cache_clear()
+        self.started = time.process_time()
+        self._switch(nodeid)
+
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        for name, definitions in item._fixtureinfo.name2fixturedefs.items():  # type: ignore[attr-defined]
+            if definitions[-1].scope != "function":
+                self.fixtures[_context(definitions[-1], name)].append(item.nodeid)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_fixture_setup(self, fixturedef: Any) -> Iterator[None]:
+        outer = self.context
+        if fixturedef.scope != "function":
+            self._switch(_context(fixturedef, fixturedef.argname))
+        try:
+            return (yield)
+        finally:
+            self._switch(outer)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.outcome != "passed":
             self.failed.add(report.nodeid)
 
     def pytest_runtest_logfinish(self, nodeid: str) -> None:
-        self.seconds[nodeid] = time.monotonic() - self.started
-        self.measured.switch_context("")
+        self.seconds[nodeid] = time.process_time() - self.started
+        self._switch("")
+
+    def _switch(self, context: str) -> None:
+        self.context = context
+        self.measured.switch_context(context)
+
+
+def _context(definition: Any, name: str) -> str:
+    return f"fixture {definition.baseid} {name}"
 
 
 def main(outs: dict[str, str]) -> None:
@@ -52,11 +88,12 @@ def main(outs: dict[str, str]) -> None:
     for test_file, out in outs.items():
         own = {name: s for name, s in recorder.seconds.items() if name.startswith(f"{test_file}::")}
         sound = {name: round(s, 4) for name, s in own.items() if name not in recorder.failed}
-        lines = {
-            file: {line: [name for name in names if name in sound] for line, names in contexts.items()
-                   if "" in names or any(name in sound for name in names)}
-            for file, contexts in by_file.items()
-        }  # fmt: skip
+        lines: dict[str, dict[int, list[str]]] = {}
+        for file, contexts in by_file.items():
+            for line, names in contexts.items():
+                tests = {test for name in names for test in recorder.fixtures.get(name, [name])} & set(sound)
+                if tests or "" in names:
+                    lines.setdefault(file, {})[line] = sorted(tests)
         Path(out).write_text(json.dumps({"seconds": sound, "lines": lines}))
     print(f"{len(recorder.seconds) - len(recorder.failed)} tests passed; not: {sorted(recorder.failed)[:20]}")
 
