@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test lint unit bench claims clean
+.PHONY: demo test lint unit docs pictures bench claims clean
 
 demo: $(READY)  ## synthetic scenes -> shards -> mixture -> a tiny model on CPU -> scores; REALDATA=DIR adds iBims-1
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash docs/demo.sh
@@ -21,6 +21,12 @@ lint: $(READY)
 
 unit: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
+
+docs: $(READY)  ## the site, in out/site; every link and anchor is checked
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --config-file docs/site/mkdocs.yml
+
+pictures: $(READY)  ## docs/images/*.svg, drawn by the code that they are about
+	$(BIN)/python docs/pictures.py
 
 bench: $(READY)  ## the tables of docs/expected_results.md
 	$(BIN)/python -m benchmarks.convert

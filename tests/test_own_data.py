@@ -63,7 +63,7 @@ def test_the_rgbd_recording_from_nothing_to_a_step_of_training(shell, tmp_path):
 def test_the_photos(shell, tmp_path):
     (tmp_path / "data" / "photos").mkdir(parents=True)
     (tmp_path / "data" / "photos" / "kitchen.jpg").write_bytes(photo(0, 800, 640))
-    (line,) = re.findall(r"```json\n(.*?)\n```", PAGE)
+    (line,) = re.findall(r"```json[^\n]*\n(.*?)\n```", PAGE)
     (tmp_path / "data" / "photos" / "mine.jsonl").write_text(line + "\n")
     for line in commands("Photos with measured distances"):
         shell(line)
