@@ -35,7 +35,7 @@ def write_page(mutants: list[Mutant], outcomes: dict[str, dict], possible: int, 
         place = f"`{m.file.removeprefix('vlm3data/')}`, `{m.function or 'module'}`"
         why = explained.get(m.key, "not explained: a gap in the tests")
         lines.append(f"| {place} | {_code(m.before)} → {_code(m.after)} | {why} |")
-    _replace("\n".join(lines))
+    replace_between(BEGIN, END, "\n".join(lines))
     rows = [{"key": m.key, "file": m.file, "line": m.line, "operator": m.operator} | outcomes[m.key] for m in mutants]
     result = {"benchmark": "mutants", "possible": possible, "seed": seed, "killed": rate, "machine": machine()}
     (RESULTS / "mutants.json").write_text(json.dumps(result | {"rows": rows}, indent=1) + "\n")
@@ -59,9 +59,7 @@ def _code(text: str) -> str:
     return "`` " + short.replace("|", "\\|") + " ``"
 
 
-def _replace(text: str) -> None:
-    page = PAGE.read_text() if PAGE.exists() else "# Reliability\n"
-    if BEGIN not in page:
-        page += f"\n## Proof of labels\n\n{BEGIN}\n{END}\n"
-    before, rest = page.split(BEGIN)
-    PAGE.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{rest.split(END)[1]}")
+def replace_between(begin: str, end: str, text: str) -> None:
+    """Put `text` between two markers of docs/reliability.md, which must be there."""
+    before, rest = PAGE.read_text().split(begin)
+    PAGE.write_text(f"{before}{begin}\n\n{text}\n\n{end}{rest.split(end)[1]}")

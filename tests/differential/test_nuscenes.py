@@ -1,4 +1,4 @@
-"""LiDAR points in images and corners of boxes, against nuscenes-devkit: stored results, and itself where it is there."""
+"""LiDAR points in images and corners of boxes, against nuscenes-devkit: stored results, and itself if installed."""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ import pytest
 import webdataset
 
 from tests.differential.record import agree, cases
-from vlm3data.shards import Dataset, ShardTally, committed, read_samples, write_index, write_shard
-from vlm3data.storage import open_store
+from tests.tiny_shards import CAMERA, depth_question, sample, write_dataset
+from vlm3data.shards import Dataset, read_samples
 from vlm3data.types import Sample
 
 SHARDS, IN_EACH = 4, cases(500)
@@ -26,25 +26,19 @@ def sample_of(rng: np.random.Generator, number: int) -> Sample:
     images = tuple(rng.bytes(int(rng.choice([0, 1, 511, 512, 513, 3000]))) for _ in range(rng.integers(1, 4)))
     text = "".join(chr(code) for code in rng.choice([*range(32, 127), 0xE9, 0x4E2D, 0x1F600, 10, 34, 92], 40))
     size_px = rng.integers(32, 2000, 2).tolist()
-    camera = {"width_px": size_px[0], "height_px": size_px[1], "fx_px": float(rng.uniform(100, 2000))}
+    camera = CAMERA | {"width_px": size_px[0], "height_px": size_px[1], "fx_px": float(rng.uniform(100, 2000))}
     key = f"{number:06d}-" + "".join(rng.choice(list("abcXYZ_-019"), rng.integers(1, 70)))
-    record = {
-        "key": key, "source": "toy", "scene": text[:8], "split": "train", "metric": bool(rng.random() < 0.5),
-        "views": [{"camera": camera, "source_camera": camera}] * len(images),
-        "questions": [{"task": "depth", "question": text, "answer": str(rng.normal()), "truth": {}}],
-    }  # fmt: skip
-    return Sample(key=key, images=images, record_json=orjson.dumps(record))
+    question = depth_question((1, 2), 3.0, question=text, answer=str(rng.normal()))
+    record = sample(0, [question], len(images), key=key, scene=text[:8]).record
+    views = [view | {"camera": camera} for view in record["views"]]
+    return Sample.of(record | {"views": views}, images)
 
 
 @pytest.fixture(scope="module")
-def written(tmp_tar_pathfactory) -> tuple[Path, list[Sample]]:
-    path, rng = tmp_tar_pathfactory.mktemp("shards"), np.random.default_rng(0)
+def written(tmp_path_factory) -> tuple[Path, list[Sample]]:
+    path, rng = tmp_path_factory.mktemp("shards"), np.random.default_rng(0)
     samples = [sample_of(rng, number) for number in range(SHARDS * IN_EACH)]
-    fs, directory = open_store(str(path))
-    for shard in range(SHARDS):
-        part = samples[shard * IN_EACH : (shard + 1) * IN_EACH]
-        write_shard(fs, directory, f"shard-{shard:06d}", part, ShardTally(), "x")
-    write_index(fs, directory, list(committed(fs, directory).values()), {})
+    write_dataset(path, [samples[first : first + IN_EACH] for first in range(0, len(samples), IN_EACH)])
     return path, samples
 
 
@@ -60,13 +54,13 @@ def test_webdataset_and_tarfile_read_what_was_written_and_what_we_read(written):
     by_name = dict(members)
     assert len(by_name) == len(members)
     wrong = 0
-    for sample, read, other in zip(samples, ours, theirs, strict=True):
+    for wanted, read, other in zip(samples, ours, theirs, strict=True):
         images = [other[name] for name in sorted(other) if name.endswith("jpg")]
-        stored = [by_name[name] for name in sorted(by_name) if name.startswith(f"{sample.key}.") and "jpg" in name]
+        stored = [by_name[name] for name in sorted(by_name) if name.startswith(f"{wanted.key}.") and "jpg" in name]
         wrong += not (
-            (sample.key, list(sample.images)) == (read.key, list(read.images)) == (other["__key__"], images)
+            (wanted.key, list(wanted.images)) == (read.key, list(read.images)) == (other["__key__"], images)
             and stored == images
-            and sample.record_json == read.record_json == other["json"] == by_name[f"{sample.key}.json"]
+            and wanted.record_json == read.record_json == other["json"] == by_name[f"{wanted.key}.json"]
         )
     agree("samples read", "webdataset", len(samples), wrong, 0, "wrong")
     agree("samples read", "Python's tarfile", len(samples), wrong, 0, "wrong")
@@ -80,15 +74,15 @@ def test_the_index_says_the_same_to_pyarrow_and_polars_and_finds_every_sample(wr
     dataset, tars = Dataset(str(path)), [tar.read_bytes() for tar in sorted(path.glob("*.tar"))]
     wrong = 0
     for number in np.random.default_rng(1).permutation(len(samples)).tolist():
-        sample, where, row = dataset[number], dataset.where(number), arrow[number]
+        found, where, row = dataset[number], dataset.where(number), arrow[number]
         camera = orjson.loads(samples[number].record_json)["views"][0]["camera"]
         block = tars[where.shard][where.offset : where.offset + where.length]
         wrong += not (
-            (sample.key, sample.images) == (samples[number].key, samples[number].images)
+            (found.key, found.images) == (samples[number].key, samples[number].images)
             and row == frame.row(number, named=True)
-            and (row["key"], row["width_px"], row["height_px"]) == (sample.key, camera["width_px"], camera["height_px"])
+            and (row["key"], row["width_px"], row["height_px"]) == (found.key, camera["width_px"], camera["height_px"])
             and all(places[name][number] == row[name] == getattr(where, name) for name in ("shard", "offset", "length"))
-            and block.startswith(f"{sample.key}.".encode())
+            and block.startswith(f"{found.key}.".encode())
         )
     agree("rows of the index", "polars", len(samples), wrong, 0, "wrong")
     agree("rows of the index", "pyarrow", len(samples), wrong, 0, "wrong")

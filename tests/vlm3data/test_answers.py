@@ -55,6 +55,21 @@ def test_every_unit_is_understood(value, unit):
     assert parse_length_m(f"{value:.2f} {unit}") == pytest.approx(float(f"{value:.2f}") * METRES[unit])
 
 
+def test_units_are_as_long_as_they_are_by_definition():
+    """The table that is read is no proof of itself."""
+    in_mm = {"m": 1000, "cm": 10, "mm": 1, "km": 1_000_000, "ft": 304.8, "inch": 25.4, "yd": 914.4, "mile": 1_609_344}
+    spelled = {
+        "m": "meter meters metre metres", "cm": "centimeter centimeters centimetre centimetres",
+        "mm": "millimeter millimeters millimetre millimetres", "km": "kilometer kilometers kilometre kilometres",
+        "ft": "foot feet", "inch": "inches", "yd": "yard yards", "mile": "miles",
+    }  # fmt: skip
+    names = {name: in_mm[unit] for unit, more in spelled.items() for name in (unit, *more.split())}
+    assert {f"3 {name}": parse_length_m(f"3 {name}") for name in names} == {
+        f"3 {name}": pytest.approx(3 * mm / 1000, rel=1e-12) for name, mm in names.items()
+    }
+    assert set(METRES) == set(names)
+
+
 @given(st.text(max_size=80))
 def test_no_text_is_too_strange(text):
     assert parse_length_m(text) is None or isinstance(parse_length_m(text), float)

@@ -134,3 +134,17 @@ def test_points_of_one_depth_are_spread_over_the_image():
     pixels = np.concatenate([rng.integers(0, 25, (960, 2)), rng.integers(25, 100, (40, 2))])
     chosen = labels.spread(DepthPoints(pixels, np.full(1000, 5.0)), (100, 100), 20, rng)
     assert (pixels[chosen] >= 25).all(axis=1).sum() >= 9
+
+
+def test_there_are_four_by_four_cells_and_eight_bins_of_log_depth():
+    """One of each before a second of any: as many as there are strata hold every stratum once."""
+    rng = np.random.default_rng(0)
+    here = np.full((8000, 2), 5)
+    depth_m = 0.5 * 256 ** np.linspace(0, 1, 8000)  # 0.5 to 128 m: each bin spans a factor of 2
+    chosen = labels.spread(DepthPoints(here, depth_m), (800, 400), 8, rng)
+    assert sorted(np.floor(np.log2(depth_m[chosen] / 0.5001)).astype(int).tolist()) == list(range(8))
+    u, v = (each.ravel() for each in np.meshgrid(np.arange(800), np.arange(400)))
+    chosen = labels.spread(DepthPoints(np.stack([u, v], 1), np.full(len(u), 3.0)), (800, 400), 16, rng)
+    assert sorted(zip((u[chosen] // 200).tolist(), (v[chosen] // 100).tolist(), strict=True)) == [
+        (column, row) for column in range(4) for row in range(4)
+    ]

@@ -416,3 +416,14 @@ def test_a_generated_scene_is_asked_about(tmp_path):
     assert [question.truth["kind"] for question in questions] == list(KINDS)
     apart = np.linalg.norm(frames[0].pose[:3, 3] - frames[1].pose[:3, 3])
     assert questions[3].truth["distance_m"] == pytest.approx(apart)
+
+
+def test_the_areas_of_known_errors():
+    """Half a degree of rotation; the direction told points 178.5 degrees away, 1.5 from the opposite one."""
+    scores = TASK.over_samples(np.array([[0.5, 178.5]]))
+    assert scores["auc@5"] == pytest.approx(4 / 5)  # found within 2, 3, 4 and 5 degrees, not within 1
+    assert scores["auc@30"] == pytest.approx(29 / 30)
+    assert scores["auc_signed@30"] == 0
+    assert scores["auc_trapezoid@5"] == pytest.approx((1.5 / 2 + 3.5) / 5)
+    turned = TASK.over_samples(np.array([[1.5, 0.5]]))
+    assert turned == scores | {"auc_signed@30": pytest.approx(29 / 30)}
