@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 
-.PHONY: demo test lint unit docs pictures bench claims clean
+.PHONY: demo test lint unit docs pictures bench claims gauntlet clean
 
 demo: $(READY)  ## synthetic scenes -> shards -> mixture -> a tiny model on CPU -> scores; REALDATA=DIR adds iBims-1
 	@PATH="$(CURDIR)/$(BIN):$$PATH" bash docs/demo.sh
@@ -45,6 +45,9 @@ bench: $(READY)  ## the tables of docs/expected_results.md
 
 claims: $(READY)  ## docs/claims.md from the results in benchmarks/results/claims
 	$(BIN)/python -m benchmarks.claims.report
+
+gauntlet: $(READY)  ## damaged files, killed commands, full disks: docs/reliability.md; MINUTES=60
+	$(BIN)/python -m tests.gauntlet --minutes $(or $(MINUTES),60)
 
 clean:
 	rm -rf $(VENV) out

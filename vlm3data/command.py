@@ -10,6 +10,7 @@ from cyclopts import App, CycloptsError
 
 from vlm3data.errors import UserError
 from vlm3data.progress import progress_bar
+from vlm3data.terminal import shown
 
 __all__ = ["UsageError", "print_json", "progress_bar", "run_app"]
 
@@ -24,6 +25,7 @@ class UsageError(UserError):
 
 def run_app(app: App, arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code."""
+    app.suppress_keyboard_interrupt = False  # or it would end without a word
     try:
         result = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
@@ -51,5 +53,5 @@ def print_json(value: Any) -> None:
 
 
 def _refuse(message: str, code: int) -> int:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    print(f"error: {shown(' '.join(message.split()))}", file=sys.stderr)
     return code

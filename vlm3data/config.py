@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from pathlib import Path
 from types import UnionType
-from typing import Any, Self, Union, get_args, get_origin
+from typing import Any, Self, TextIO, Union, cast, get_args, get_origin
 
 import fsspec
 import yaml
@@ -32,29 +33,73 @@ class Config(BaseModel):
             raise UserError(explain(error, cls, where)) from error
 
 
+LONGEST = 300
+"""Characters of somebody's value that a message repeats."""
+MAX_YAML = 1 << 22
+"""Characters of a file that people write, and values in it with every alias written out."""
+
+# What PyYAML raises on scalars that are not of the type they claim, and on nesting without end.
+_ODD = (ValueError, KeyError, AttributeError, TypeError, OverflowError, RecursionError)
+
+
 def read_yaml(path: str | Path) -> Any:
     """Return the plain data of a YAML file; an unreadable file is a `UserError`."""
     try:
         with fsspec.open(str(path), "r", encoding="utf-8") as file:
-            return yaml.load(file, Loader=_Loader)  # pyright: ignore[reportArgumentType]
+            text = cast("str", cast("TextIO", file).read(MAX_YAML + 1))
+        if len(text) > MAX_YAML:
+            raise UserError(f"{path}: is longer than {MAX_YAML:,} characters; no such file is")
+        return _plain(text)
     except FileNotFoundError as error:
         raise UserError(f"{path}: there is no such file") from error
-    except (IsADirectoryError, PermissionError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as YAML: {error}") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" in line {mark.line + 1}" if mark else ""
         raise UserError(f"{path}: not valid YAML{line}: {getattr(error, 'problem', error)}") from error
+    except _ODD as error:
+        raise UserError(f"{path}: not valid YAML: {type(error).__name__}: {_short(str(error))}") from error
+
+
+def _plain(text: str) -> Any:
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if _values(node, {}) > MAX_YAML:
+            raise yaml.constructor.ConstructorError(None, None, "its aliases multiply", node.start_mark)
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _values(node: yaml.Node, known: dict[yaml.Node, int]) -> int:
+    """Return how many values a node holds where every alias is written out; `known` has those that were counted."""
+    if node in known:
+        if not known[node]:
+            raise yaml.constructor.ConstructorError(None, None, "it holds itself", node.start_mark)
+        return known[node]
+    known[node] = 0  # until it is counted: then it was met within itself
+    held = node.value if isinstance(node, yaml.SequenceNode) else ()
+    held = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else held
+    known[node] = 1 + sum(_values(part, known) for part in held)
+    return known[node]
 
 
 class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader, which lets the last of two equal keys win in silence, made to refuse them."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for key, (key_node, _) in zip(keys, node.value, strict=True):
-            if keys.count(key) > 1:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} appears twice", key_node.start_mark)
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, Hashable):  # the other keys are refused below
+                if key in seen:
+                    said = f"key {_short(repr(key))} appears twice"
+                    raise yaml.constructor.ConstructorError(None, None, said, key_node.start_mark)
+                seen.add(key)
         return super().construct_mapping(node, deep)
 
 
@@ -69,11 +114,15 @@ def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
     else:
         message = first["msg"].removeprefix("Value error, ")
         if not isinstance(first["input"], dict | list):
-            message += f" (found {first['input']!r})"
+            message += f" (found {_short(repr(first['input']))})"
     more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
     if not first["loc"] and first["type"] == "value_error":  # about several keys at once: the message names them
         return f"{where}: {message}{more}"
     return f"{where}: {key}: {message}{more}"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 def _keys_at(model: Any, loc: tuple[int | str, ...]) -> list[str]:

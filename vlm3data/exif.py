@@ -45,7 +45,7 @@ class Exif:
 
 
 def read_exif(encoded: bytes) -> Exif:
-    """Return what the EXIF of an image file says. Raises Drop: image_unreadable, exif_unreadable."""
+    """Return what the EXIF of an image file says. Raises Drop: image_unreadable, image_too_large, exif_unreadable."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of damage; what is damaged is absent here
@@ -54,6 +54,8 @@ def read_exif(encoded: bytes) -> Exif:
                 return _exif(dict(tags), dict(tags.get_ifd(EXIF_IFD)))
     except UnidentifiedImageError as error:
         raise Drop("image_unreadable", str(error)) from error
+    except Image.DecompressionBombError as error:
+        raise Drop("image_too_large", str(error)) from error
     except (OSError, SyntaxError, ValueError, KeyError, TypeError, EOFError, OverflowError, struct.error) as error:
         raise Drop("exif_unreadable", repr(error)) from error  # what Pillow's parser raises on damaged data
 

@@ -7,6 +7,7 @@ its shards stay as they are, and building all again by the same plan gives them 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import polars as pl
@@ -27,13 +28,14 @@ class Built(NamedTuple):
     @property
     def config(self) -> str:
         """Return the digest of its config."""
-        return (self.file.schema_arrow.metadata or {}).get(b"config", b"").decode()
+        return (self.file.schema_arrow.metadata or {}).get(b"config", b"").decode("utf-8", "replace")
 
     @property
     def generations(self) -> int:
         """Return how many times something was planned: once, and with each append."""
-        last = self.file.metadata.num_row_groups - 1
-        return self.file.read_row_group(last, ["generation"])["generation"][-1].as_py() + 1
+        with _damage_named(self.out):
+            last = self.file.metadata.num_row_groups - 1
+            return self.file.read_row_group(last, ["generation"])["generation"][-1].as_py() + 1
 
 
 class _Scene(NamedTuple):
@@ -47,10 +49,17 @@ class _Scene(NamedTuple):
 
 def built_by(out: str, data: bytes) -> Built:
     """Return the plan found in `out`, from its bytes."""
-    try:
+    with _damage_named(out):
         return Built(out, data, pq.ParquetFile(pa.BufferReader(data)))
-    except pa.ArrowInvalid as error:
-        raise UserError(f"{out}/plan.parquet: is damaged ({error}); delete it, and it is made again") from error
+
+
+@contextmanager
+def _damage_named(out: str) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError, KeyError, IndexError, TypeError) as error:
+        told = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+        raise UserError(f"{out}/plan.parquet: is damaged ({told}); delete it, and it is made again") from error
 
 
 def scenes_of(

@@ -10,7 +10,7 @@ import simplejpeg
 from PIL import Image, UnidentifiedImageError
 
 from vlm3data.exif import UPRIGHT, read_exif
-from vlm3data.types import Drop, UInt8Array
+from vlm3data.types import MAX_IMAGE_PX, Drop, UInt8Array
 
 EIGHT_BIT_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr"}
 JPEG_MAGIC = b"\xff\xd8"
@@ -80,5 +80,7 @@ def _decode_other(data: bytes, size_px: tuple[int, int] | None) -> UInt8Array:
 
 
 def _check_size(found_px: tuple[int, int], claimed_px: tuple[int, int] | None) -> None:
+    if found_px[0] * found_px[1] > MAX_IMAGE_PX:
+        raise Drop("image_too_large", f"{found_px[0]}x{found_px[1]} pixels")
     if claimed_px is not None and tuple(found_px) != tuple(claimed_px):
         raise Drop("image_size_mismatch", f"image {found_px}, intrinsics {claimed_px}")

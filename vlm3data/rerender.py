@@ -23,6 +23,7 @@ from vlm3data.output import open_output, plan_at
 from vlm3data.randomness import rng_for
 from vlm3data.records import by_task, camera_of, facts_of, question_record
 from vlm3data.shards import CorruptSampleError, Dataset, ShardTally
+from vlm3data.shards.checked import check_record
 from vlm3data.shards.original import keep_packs, pack_name
 from vlm3data.storage import absolute, open_store
 from vlm3data.types import DepthKind, Drop, Held, Question, Sample, SourceFacts, UserError
@@ -204,7 +205,14 @@ def _stored(dataset: Dataset, numbers: Sequence[int]) -> Iterator[Sample]:
             together = numbers[start : start + AT_ONCE]
             blocks = [None] * len(together) if dataset.is_local else dataset.fetch(together)
             for number, block in zip(together, blocks, strict=True):
-                yield dataset.stored(number, block=block)
+                sample = dataset.stored(number, block=block)
+                try:
+                    check_record(sample.record_json)
+                except ValueError as error:
+                    raise CorruptSampleError(
+                        f"{dataset.url}: sample {number} is no sample of ours ({error})"
+                    ) from error
+                yield sample
     except CorruptSampleError as error:
         raise UserError(f"{error}; `vlm3data verify` lists what is wrong: build that shard again first") from error
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
 import polars as pl
 
 from vlm3data.randomness import permutation
-from vlm3data.shards import Dataset
+from vlm3data.shards import INDEX_PARQUET, Dataset
+from vlm3data.shards.checked import damage_named
 from vlm3data.types import Int64Array, UserError
 
 
@@ -57,10 +59,11 @@ def select(dataset: Dataset, selection: Selection) -> Int64Array:
 
 def _rows_where(dataset: Dataset, conditions: Sequence[pl.Expr], where: str | None) -> Int64Array:
     frame = _index(dataset)
+    with _damage_named(dataset):
+        columns = ", ".join(frame.collect_schema().names())
     try:
         rows = frame.with_row_index("sample").filter(*conditions).select("sample").collect()
     except (pl.exceptions.PolarsError, TypeError) as error:
-        columns = ", ".join(frame.collect_schema().names())
         reason = str(error).splitlines()[0]
         raise UserError(f"where {where!r}: {reason}; the index has the columns {columns}") from error
     return rows["sample"].to_numpy().astype(np.int64)
@@ -70,8 +73,18 @@ def answer_chars(dataset: Dataset, selected: Int64Array | None, questions: int) 
     """Return how many characters the answers of a selected sample hold when `questions` of its questions are drawn."""
     drawn = pl.min_horizontal(pl.col("questions"), pl.lit(questions))
     per_sample = pl.col("answer_chars") / pl.col("questions") * drawn
-    values = _index(dataset).select(per_sample).collect().to_series().to_numpy()
+    with _damage_named(dataset):
+        values = _index(dataset).select(per_sample).collect().to_series().to_numpy()
     return float((values if selected is None else values[selected]).mean())
+
+
+@contextmanager
+def _damage_named(dataset: Dataset) -> Iterator[None]:
+    with damage_named(f"{dataset.url}/{INDEX_PARQUET}"):
+        try:
+            yield
+        except pl.exceptions.PolarsError as error:
+            raise ValueError(str(error)) from error
 
 
 def _condition(where: str) -> pl.Expr:

@@ -24,6 +24,9 @@ import simplejpeg
 
 from vlm3data.errors import Cut, Drop, UserError
 
+MAX_IMAGE_PX = 1 << 27
+"""Pixels of one image: five times what any camera of our sources takes, and 400 MB when decoded."""
+
 __all__ = [
     "Answered", "Box3D", "BoxQuestion", "Calibration", "Camera", "Cut", "DepthKind", "DepthPoints", "Distortion",
     "DistortionModel", "Drop", "Float32Array", "Float64Array", "Frame", "Held", "Int64Array", "MadeImages", "Move",
@@ -289,6 +292,13 @@ class MadeImages(Sequence[bytes]):
         """Return the images as a model sees them, (h, w, 3) RGB each."""
 
 
+def _decoded(jpeg: bytes) -> UInt8Array:
+    height_px, width_px = simplejpeg.decode_jpeg_header(jpeg)[:2]
+    if int(height_px) * int(width_px) > MAX_IMAGE_PX:
+        raise ValueError(f"an image of {width_px}x{height_px} pixels")
+    return simplejpeg.decode_jpeg(jpeg, "RGB")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Sample:
     """One training conversation: JPEG bytes per view and the record that a shard's JSON holds.
@@ -315,7 +325,7 @@ class Sample:
         """Return the images as a model sees them, (h, w, 3) RGB each; ValueError where one does not decode."""
         if isinstance(self.images, MadeImages):
             return self.images.arrays()
-        return [simplejpeg.decode_jpeg(image, "RGB") for image in self.images]
+        return [_decoded(image) for image in self.images]
 
     @cached_property
     def record(self) -> dict[str, Any]:

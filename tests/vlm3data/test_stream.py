@@ -94,7 +94,7 @@ def test_nothing_is_decoded_or_parsed_until_asked_for(spec):
         ("datasets: {}", "datasets"),
         ("seeds: 1", "seeds: unknown key; known: seed, datasets, samples, weighting, schedule, cache"),
         ("datasets: [", "not valid YAML in line"),
-        ("seed: 1\nseed: 2", "not valid YAML in line 1: key 'seed' appears twice"),
+        ("seed: 1\nseed: 2", "not valid YAML in line 2: key 'seed' appears twice"),
         ("- 1", "the file"),
     ],
 )

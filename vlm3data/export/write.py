@@ -18,8 +18,8 @@ from vlm3data.export.llava import LLAVA, QWEN_VL
 from vlm3data.export.rows import RowFormat
 from vlm3data.export.sharegpt import SHAREGPT
 from vlm3data.shards.write import sample_files
-from vlm3data.storage import list_files, open_store, read_whole, write_whole
-from vlm3data.types import UserError
+from vlm3data.storage import list_files, open_store, path_below, read_whole, write_whole
+from vlm3data.types import Drop, UserError
 
 FINISHED, UNFINISHED = "export.json", "export.unfinished.json"
 ROW_FORMATS = {"llava": LLAVA, "qwen-vl": QWEN_VL, "sharegpt": SHAREGPT}
@@ -92,7 +92,10 @@ def _write_rows(fs: AbstractFileSystem, directory: str, form: RowFormat, drawn: 
 
 def _write_image(fs: AbstractFileSystem, directory: str, name: str, data: bytes, folders: set[str]) -> str:
     """Write an image's bytes as they are, unless a sample that comes again, or a run before, has done so."""
-    path = f"{directory}/{name}"
+    try:
+        path = path_below(directory, name)
+    except Drop as drop:
+        raise UserError(f"a sample's key would leave the directory: {drop.detail}") from drop
     folder = posixpath.dirname(path)
     if folder not in folders:
         fs.makedirs(folder, exist_ok=True)

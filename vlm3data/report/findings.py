@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.table import Table
+
+from vlm3data.terminal import open_console
 
 if TYPE_CHECKING:
     from vlm3data.deep import DeepFindings
@@ -33,11 +34,11 @@ def print_deep(findings: DeepFindings, root: str) -> None:
         off = f"{check.worst_witnessed:.1e} {UNITS[task]}" if check.witnessed else "-"
         raw = f"{check.witnessed:,}" if check.witnessed else "has none"
         table.add_row(task, f"{check.questions:,}", f"{check.worst_rebuilt:.1e}", raw, off)
-    Console().print(table)
+    open_console().print(table)
 
 
 def _print_verdict(good: str, problems: Sequence[str], about: str) -> None:
-    console = Console()
+    console = open_console()
     verdict = f"[red]{len(problems)} problems[/]" if problems else f"[green]{good}[/]"
     console.print(f"{verdict}: {about}", soft_wrap=True, highlight=False)
     for problem in problems[:SHOWN_PROBLEMS]:

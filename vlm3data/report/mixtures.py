@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from vlm3data.mixture import Mixture
 from vlm3data.report.palette import dataset_colours
 from vlm3data.simulate import Simulation
+from vlm3data.terminal import open_console
 from vlm3data.types import Float64Array, UserError
 
 FEW = 1e-3
@@ -54,7 +54,7 @@ def print_mixture(rows: Sequence[Mapping[str, Any]], spec: str, samples: int | N
         table.add_column(name, justify="right", no_wrap=True)
     for row, cells in zip(rows, zip(*known.values(), strict=True), strict=True):
         table.add_row(row["dataset"], *cells)
-    console = Console()
+    console = open_console()
     console.print(table)
     for warning in warnings:
         console.print(f"[yellow]warning[/]: {warning}", soft_wrap=True, highlight=False)
@@ -107,7 +107,7 @@ def print_differences(rows: Sequence[Mapping[str, Any]], before: str, after: str
             "" if not row["differs"] else _shown(change, "{:+.4f}"),
             ", ".join(row["changed"]),
         )
-    Console().print(table)
+    open_console().print(table)
 
 
 def print_simulation(simulation: Simulation, spec: str) -> None:
@@ -126,7 +126,7 @@ def print_simulation(simulation: Simulation, spec: str) -> None:
             f"{simulation.epochs[i]:.2f}",
             _bars(shares[:, i] / top),
         )
-    console = Console()
+    console = open_console()
     console.print(table)
     largest = float(np.abs(simulation.drawn - simulation.planned).max())
     console.print(f"drawn and planned counts never differ by more than {largest:.2f} samples", highlight=False)

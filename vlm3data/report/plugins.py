@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
+
+from vlm3data.terminal import open_console
 
 SHOWN_FACTS = ("licence", "metric", "depth_kind", "depth_range_m", "pixel_centre", "splits")
 
 
 def print_list(about: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
     """Print a line for each plugin, cut to the width of the terminal."""
-    console = Console()
+    console = open_console()
     widest = max(len(one["name"]) for some in about.values() for one in some)
     for kind, some in about.items():
         console.print(f"[bold]{kind}s[/]")
@@ -25,7 +26,7 @@ def print_list(about: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
 
 def print_plugin(kind: str, one: Mapping[str, Any]) -> None:
     """Print everything that a plugin says of itself."""
-    console = Console()
+    console = open_console()
     console.print(f"[bold]{kind} {one['name']}[/]")
     console.print(_reflowed(one["text"]), markup=False, highlight=False)
     if downloads := one["downloads"]:

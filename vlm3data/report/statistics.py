@@ -13,6 +13,8 @@ import pyarrow.parquet as pq
 
 from vlm3data.report.histogram import Histogram, log_edges, shown_together
 from vlm3data.report.target import Member, Progress, Seen, Target
+from vlm3data.shards import INDEX_PARQUET
+from vlm3data.shards.checked import damage_named
 from vlm3data.types import Float64Array
 
 PLANE_XY = (48, 32)
@@ -196,7 +198,11 @@ def _index_summary(member: Member, tally: _Tally) -> dict[str, Any]:
 def _index_batches(member: Member) -> Iterator[dict[str, Any]]:
     """Yield the used rows of the Parquet index, a batch at a time, as columns."""
     found = member.dataset.index_parquet()
-    file = pq.ParquetFile(found if isinstance(found, str) else io.BytesIO(found))
+    with damage_named(f"{member.dataset.url}/{INDEX_PARQUET}"):
+        yield from _batches(pq.ParquetFile(found if isinstance(found, str) else io.BytesIO(found)), member)
+
+
+def _batches(file: pq.ParquetFile, member: Member) -> Iterator[dict[str, Any]]:
     used = None if member.rows is None else np.unique(np.concatenate(member.rows))
     columns, start = ["scene", "split", "tasks", "questions", "source_focal_px"], 0
     for batch in file.iter_batches(batch_size=16_384, columns=columns):

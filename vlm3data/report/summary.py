@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from vlm3data.report.palette import dataset_colours
+from vlm3data.terminal import open_console
 
 
 def print_statistics(statistics: Mapping[str, Any]) -> None:
     """Print what `statistics.collect` returned: datasets, values with their quantiles, questions, what was left out."""
-    console, datasets = Console(), statistics["datasets"]
+    console, datasets = open_console(), statistics["datasets"]
     colours = dataset_colours(dataset["name"] for dataset in datasets)
     names = [Text.assemble(("● ", colours[dataset["name"]]), dataset["name"]) for dataset in datasets]
     console.print(_datasets(statistics, names))

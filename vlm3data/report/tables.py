@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from vlm3data.budget import NO_INTRINSICS_HINT
+from vlm3data.terminal import open_console
 
 QWEN3_VL_PIXELS = (65_536, 16_777_216)
 """Pixel limits of the stock Qwen3-VL processor; outside them it resizes, and the focal length with it."""
@@ -17,7 +17,7 @@ SHOWN_CRASHES = 20
 
 def print_build(dataset: Mapping[str, Any], out: str) -> None:
     """Print what a build wrote, dropped and cut, and where the model would undo the focal length."""
-    console = Console()
+    console = open_console()
     table = Table(show_header=False)
     labels, drops = dataset["labels"], dataset["drops"]
     depth_kind = dataset["facts"]["depth_kind"]
@@ -72,7 +72,7 @@ def print_counts(written: Mapping[str, Any], out: str) -> None:
     table = Table(show_header=False)
     for name, value in written.items():
         table.add_row(name.replace("_", " "), f"{value:,}" if isinstance(value, int) else str(value))
-    console = Console()
+    console = open_console()
     console.print(f"wrote {out}", soft_wrap=True, highlight=False)
     console.print(table)
 

@@ -18,11 +18,11 @@ INDEX_PARQUET = "index.parquet"
 INDEX_ARROW = "index.arrow"
 DATASET = "dataset.json"
 
-_PLACE = pa.schema({"shard": pa.uint32(), "offset": pa.uint64(), "length": pa.uint32(), "xxh3": pa.uint64()})
+PLACE = pa.schema({"shard": pa.uint32(), "offset": pa.uint64(), "length": pa.uint32(), "xxh3": pa.uint64()})
 _TABLE = pa.schema(
     {
         "key": pa.string(),
-        **{field.name: field.type for field in _PLACE},
+        **{field.name: field.type for field in PLACE},
         "source": pa.string(),
         "scene": pa.string(),
         "split": pa.string(),
@@ -65,7 +65,7 @@ def write_index(
             least, most = min([least, *pixels]), max([most, *pixels])
             shards[manifest["shard"]] = manifest["sha256"]
             sizes.append(manifest["bytes"])
-            places.append(table.select(_PLACE.names))
+            places.append(table.select(PLACE.names))
             waiting.append(table)
             if sum(map(len, waiting)) >= ROWS:
                 writer.write_table(pa.concat_tables(waiting))
@@ -90,7 +90,7 @@ def write_index(
 def index_tables(manifests: Sequence[dict[str, Any]]) -> tuple[pa.Table, pa.Table]:
     """Return what the two index files hold, Parquet's and Arrow's, of shards with these manifests."""
     tables = [_table(number, manifest) for number, manifest in enumerate(manifests)]
-    places = [table.select(_PLACE.names) for table in tables]
+    places = [table.select(PLACE.names) for table in tables]
     return pa.concat_tables(tables), _fixed(places, [manifest["shard"] for manifest in manifests])
 
 

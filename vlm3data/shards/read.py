@@ -20,7 +20,8 @@ import xxhash
 from fsspec import AbstractFileSystem
 
 from vlm3data.shards.cache import ShardCache
-from vlm3data.shards.index import DATASET, INDEX_ARROW, INDEX_PARQUET
+from vlm3data.shards.checked import about_from, check_places, check_record, damage_named, manifest_from
+from vlm3data.shards.index import DATASET, INDEX_ARROW, INDEX_PARQUET, PLACE
 from vlm3data.shards.original import Unifier, Unify
 from vlm3data.shards.ranges import StoreError, read_file, read_range
 from vlm3data.shards.write import BLOCK, MANIFEST
@@ -68,13 +69,13 @@ class Dataset:
         self._store, self._opened_by = open_store(url), os.getpid()
         self.is_local = is_local(self._fs)
         try:
-            self.about: dict[str, Any] = orjson.loads(read_file(self._fs, f"{self.directory}/{DATASET}"))
+            data = read_file(self._fs, f"{self.directory}/{DATASET}")
         except (FileNotFoundError, NotADirectoryError) as error:
             raise UserError(_what_is_missing(self._fs, self.directory, url)) from error
-        except orjson.JSONDecodeError as error:
-            raise UserError(f"{url}/{DATASET} is damaged ({error}); run its `vlm3data build` again") from error
+        self.about: dict[str, Any] = about_from(data, f"{url}/{DATASET}")
         if not self.is_original:
-            _refuse_to_unify(url, self.unify, self.about)
+            with damage_named(f"{url}/{DATASET}"):
+                _refuse_to_unify(url, self.unify, self.about)
 
     def __len__(self) -> int:
         return self.about["samples"]
@@ -90,7 +91,10 @@ class Dataset:
     @cached_property
     def unifier(self) -> Unifier | None:
         """Return what unifies samples when they are read; None where the shards hold unified images."""
-        return Unifier(self.url, self.about, self.unify) if self.is_original else None
+        if not self.is_original:
+            return None
+        with damage_named(f"{self.url}/{DATASET}"):
+            return Unifier(self.url, self.about, self.unify)
 
     @property
     def directory(self) -> str:
@@ -123,8 +127,16 @@ class Dataset:
         return self._file(INDEX_PARQUET)
 
     def __getitem__(self, i: int) -> Sample:
-        """Return sample `i` with all its stored questions."""
-        return self.read(i)
+        """Return sample `i` as a model sees it with all its stored questions, its record checked, as `read` does not.
+
+        Raises what `read` does.
+        """
+        sample = self.stored(i)
+        try:
+            check_record(sample.record_json)
+        except ValueError as error:
+            raise self._corrupt(i, f"is no sample of ours ({error})") from error
+        return sample if self.unifier is None else self.unifier(sample)
 
     def read(self, i: int, epoch: int = 0, draw: Draw | None = None, block: bytes | None = None) -> Sample:
         """Return sample `i` as a model sees it, out of `block` where it was fetched before.
@@ -145,9 +157,11 @@ class Dataset:
             # Once more, past the cache: what was damaged on the way is not damaged in the store.
             data = b"" if self.is_local else self._range(where.shard, where.offset, where.end)
             if xxhash.xxh3_64_intdigest(data) != where.xxh3:
-                shard = f"{self.directory}/{self._shards[where.shard]}"
-                raise CorruptSampleError(f"{shard}: sample {i} at byte {where.offset} is damaged")
-        key, images, record = split_block(data)
+                raise self._corrupt(i, "is damaged")
+        try:
+            key, images, record = split_block(data)
+        except ValueError as error:  # written like this: its hash is right
+            raise self._corrupt(i, f"is no sample of ours ({error})") from error
         return Sample(key=key, images=images, record_json=record, dataset=self.name, epoch=epoch, draw=draw)
 
     def where(self, i: int) -> Where:
@@ -156,15 +170,22 @@ class Dataset:
         return Where(shard[i], offset[i], length[i], xxh3[i])
 
     def key(self, i: int) -> tuple[str, str]:
-        """Return shard and key of sample `i` as its manifest has them: its own bytes may be damaged."""
+        """Return shard and key of sample `i` as its manifest has them: its own bytes may be damaged.
+
+        Where the manifest is damaged too, the number stands for the key.
+        """
         where = self.where(i)
-        members = self.manifest(where.shard)["members"]
-        return self._shards[where.shard], next(m["key"] for m in members if m["offset"] == where.offset)
+        try:
+            members = self.manifest(where.shard)["members"]
+        except (UserError, FileNotFoundError, IndexError):
+            members = []
+        keys = (member["key"] for member in members if member["offset"] == where.offset)
+        return self._shard(where), next(keys, f"sample {i}")
 
     def manifest(self, shard: int) -> dict[str, Any]:
         """Return the manifest of a shard by its number: hash, counts, what was left out, where its members lie."""
-        name = self._shards[shard].removesuffix(".tar")
-        return orjson.loads(read_file(self._fs, f"{self.directory}/{name}{MANIFEST}"))
+        path = f"{self.directory}/{self._shards[shard].removesuffix('.tar')}{MANIFEST}"
+        return manifest_from(read_file(self._fs, path), path)
 
     def fetch(self, samples: Sequence[int], closed: threading.Event | None = None) -> list[bytes]:
         """Return the bytes of samples in a remote store, unchecked, those side by side out of one request.
@@ -197,10 +218,13 @@ class Dataset:
 
     @cached_property
     def _index(self) -> pa.Table:
-        found = self._file(INDEX_ARROW)
-        # Mapped, an index costs no memory of its own, whatever its length and however many workers read it.
-        source = pa.memory_map(found) if isinstance(found, str) else pa.BufferReader(found)
-        return pa.ipc.open_file(source).read_all()
+        with damage_named(f"{self.directory}/{INDEX_ARROW}"):
+            found = self._file(INDEX_ARROW)
+            # Mapped, an index costs no memory of its own, whatever its length and however many workers read it.
+            source = pa.memory_map(found) if isinstance(found, str) else pa.BufferReader(found)
+            table = pa.ipc.open_file(source).read_all()
+            check_places(table, PLACE, self.about)
+            return table
 
     def _file(self, name: str) -> str | bytes:
         path = f"{self.directory}/{name}"
@@ -214,8 +238,18 @@ class Dataset:
     def _maps(self) -> dict[int, mmap.mmap]:
         return {}
 
+    def _shard(self, where: Where) -> str:
+        """Return the name of the shard, or what the damaged index says of it."""
+        return self._shards[where.shard] if where.shard < len(self._shards) else f"shard {where.shard}"
+
+    def _corrupt(self, i: int, what: str) -> CorruptSampleError:
+        where = self.where(i)
+        return CorruptSampleError(f"{self.directory}/{self._shard(where)}: sample {i} at byte {where.offset} {what}")
+
     def _mapped(self, where: Where) -> bytes | memoryview:
         if where.shard not in self._maps:
+            if where.shard >= len(self._shards):
+                return b""
             path = f"{self.directory}/{self._shards[where.shard]}"
             try:
                 descriptor = os.open(path, os.O_RDONLY)
@@ -267,13 +301,15 @@ def read_samples(url: str) -> Iterator[Sample]:
 
 
 def split_block(block: bytes | memoryview) -> tuple[str, tuple[bytes, ...], bytes]:
-    """Return key, images and JSON of the sample whose tar members `block` holds."""
+    """Return key, images and JSON of the sample whose tar members `block` holds; raises ValueError."""
     images, record, key, at = [], b"", "", 0
     view = memoryview(block)
     while at < len(view):
         header = bytes(view[at : at + 136])  # name: bytes 0-99; size in octal: bytes 124-135 (POSIX ustar)
         name = header[:100].rstrip(b"\0")
         size = int(header[124:135], 8)
+        if not 0 <= size <= len(view) - at - BLOCK:
+            raise ValueError(f"a member of {size} bytes in a block of {len(view)}")
         data = bytes(view[at + BLOCK : at + BLOCK + size])
         if name.endswith(b".json"):
             record, key = data, name[:-5].decode()

@@ -15,8 +15,9 @@ import orjson
 import xxhash
 from fsspec import AbstractFileSystem
 
+from vlm3data.shards.checked import manifest_from
 from vlm3data.storage import list_files, open_whole, read_whole, write_whole
-from vlm3data.types import Sample, UserError
+from vlm3data.types import Sample
 
 MANIFEST = ".manifest.json"
 BLOCK = tarfile.BLOCKSIZE
@@ -128,10 +129,7 @@ def manifests_of(fs: AbstractFileSystem, directory: str, names: Sequence[str]) -
 
 def _manifest(fs: AbstractFileSystem, directory: str, name: str) -> dict[str, Any]:
     path = f"{directory}/{name}{MANIFEST}"
-    try:
-        return orjson.loads(read_whole(fs, path))
-    except orjson.JSONDecodeError as error:
-        raise UserError(f"{path}: is damaged ({error}); delete it, and its shard is built again") from error
+    return manifest_from(read_whole(fs, path), path)
 
 
 def _names(fs: AbstractFileSystem, directory: str) -> list[str]:

@@ -153,7 +153,7 @@ def test_many_processes_share_it(tmp_path):
     assert 0 < used <= 1_000_000 + 3 * (1_000_000 // 64 + 50_000) + 8 * 4096
 
 
-def test_a_full_disk_is_warned_of_and_costs_speed_only(tmp_path, monkeypatch):
+def test_a_full_disk_is_warned_of_and_costs_speed_only(built, tmp_path, monkeypatch):
     def full(*_: object) -> int:
         raise OSError(28, "No space left on device")
 
@@ -162,7 +162,7 @@ def test_a_full_disk_is_warned_of_and_costs_speed_only(tmp_path, monkeypatch):
         assert len(keys(mixture("memory://cached", tmp_path))) == 18
 
 
-def test_a_cache_that_cannot_be_is_a_mistake(tmp_path):
+def test_a_cache_that_cannot_be_is_a_mistake(built, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"test: cache\.directory: .*file/below cannot be made"):
         open_stream(mixture("memory://cached", tmp_path / "file" / "below"))
