@@ -15,7 +15,7 @@ from vlm3data.types import UserError
 from vlm3train.conversation import asking_messages
 from vlm3train.families.contract import Asked
 from vlm3train.families.qwen_vl import QwenVL
-from vlm3train.families.rows import decoded
+from vlm3train.families.rows import pixels_of
 from vlm3train.models import load_processor
 
 MOST_IMAGES = 2
@@ -48,7 +48,7 @@ class VllmGenerator:
         for sample, question in asked:
             if id(sample.images) not in shown:
                 self.processor.images(sample)  # refuses images that a processor would resize
-                shown[id(sample.images)] = [Image.fromarray(decoded(image, sample)) for image in sample.images]
+                shown[id(sample.images)] = [Image.fromarray(pixels) for pixels in pixels_of(sample)]
             messages = asking_messages(question, len(sample.images))
             text = self.processor.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
             prompts.append({"prompt": text, "multi_modal_data": {"image": shown[id(sample.images)]}})

@@ -13,7 +13,7 @@ from vlm3data.types import Sample, UserError
 from vlm3train.conversation import Message, asking_messages, training_messages
 from vlm3train.families.chat import Chat, Filled, Shape
 from vlm3train.families.contract import IGNORED, Asked, Batch, ImageResize, Meta
-from vlm3train.families.rows import Tokens, decoded, padded
+from vlm3train.families.rows import Tokens, padded, pixels_of
 
 ENDS_LOOK = Shape(("user", "assistant") * 2, (1, 0, 0, 0), generate=False)
 
@@ -92,7 +92,7 @@ class Generic:
         self.processor.save_pretrained(out)
 
     def _processed(self, texts: Sequence[str], samples: Sequence[Sample], side: str) -> Batch:
-        images = [[decoded(image, sample) for image in sample.images] for sample in samples]
+        images = [pixels_of(sample) for sample in samples]
         self.tokenizer.padding_side = side
         features = self.processor(
             text=list(texts),

@@ -15,7 +15,7 @@ from vlm3train.families.chat import Chat
 from vlm3train.families.contract import IGNORED, Asked, Batch, ImageResize, Meta
 from vlm3train.families.marks import Marks
 from vlm3train.families.patches import PatchFacts, laid_out, normalised
-from vlm3train.families.rows import Tokens, attended, decoded, padded
+from vlm3train.families.rows import Tokens, attended, padded, pixels_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase, Qwen2VLImageProcessorPil
@@ -118,8 +118,7 @@ class QwenVL:
     def images(self, sample: Sample) -> Images:
         """Return the patches of a sample's images."""
         patches, grids = [], []
-        for image in sample.images:
-            pixels = decoded(image, sample)
+        for pixels in pixels_of(sample):
             grid = self._grid(pixels.shape[0], pixels.shape[1], sample)
             size = grid[1] * self.facts.patch_size, grid[2] * self.facts.patch_size
             patches.append(laid_out(pixels if pixels.shape[:2] == size else self._resized(pixels), self.facts))

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-import simplejpeg
 import torch
 
 from vlm3data.types import Sample, UInt8Array, UserError
@@ -14,10 +13,10 @@ from vlm3data.types import Sample, UInt8Array, UserError
 Tokens = npt.NDArray[np.int64]
 
 
-def decoded(image: bytes, sample: Sample) -> UInt8Array:
-    """Return the RGB pixels (h, w, 3) of a JPEG; one that is damaged is named."""
+def pixels_of(sample: Sample) -> list[UInt8Array]:
+    """Return the images of a sample, RGB pixels (h, w, 3) each; one that is damaged is named."""
     try:
-        return simplejpeg.decode_jpeg(image, "RGB")
+        return sample.image_arrays()
     except ValueError as error:
         raise UserError(
             f"sample {sample.key} of {sample.dataset}: an image does not decode ({error}) although its bytes are those "

@@ -13,10 +13,12 @@ from hypothesis import strategies as st
 from PIL import Image
 from transformers import Qwen2VLImageProcessorPil
 
+from vlm3data.build import BuildConfig, build
+from vlm3data.shards import read_samples
 from vlm3data.types import Sample, UserError
 from vlm3train.families.patches import PatchFacts, laid_out, normalised
 from vlm3train.families.qwen_vl import QwenVL
-from vlm3train.families.rows import decoded
+from vlm3train.families.rows import pixels_of
 from vlm3train.models import load_processor
 
 
@@ -75,7 +77,7 @@ def test_a_resized_image_is_the_one_that_stock_resizes(processor, make_sample, s
     Image.open(file).save(jpeg, "JPEG", subsampling=0, quality=95)
     sample = Sample(key="a", images=(jpeg.getvalue(),), record_json=sample.record_json)
     batch = family.train([sample])
-    expected = stock(images=[decoded(jpeg.getvalue(), sample)], return_tensors="pt")
+    expected = stock(images=pixels_of(sample), return_tensors="pt")
     assert batch["image_grid_thw"].tolist() == expected["image_grid_thw"].tolist()
     torch.testing.assert_close(family.on_device(batch)["pixel_values"], expected["pixel_values"], atol=1e-6, rtol=1e-6)
 
@@ -103,3 +105,23 @@ def test_what_is_saved_can_be_read_where_the_source_could(model_dir: Path, tmp_p
     (tmp_path / "out" / "config.json").write_bytes((model_dir / "config.json").read_bytes())
     again = load_processor(str(tmp_path / "out"))
     assert again.tokenizer.chat_template == processor.tokenizer.chat_template
+
+
+def test_shards_that_hold_the_originals_are_trained_on_without_encoding_anything(processor, tmp_path):
+    images = []
+    for store in ("unified", "original"):
+        values = {
+            "source": "synthetic",
+            "options": {"width_px": 96, "height_px": 96, "scenes": 2},
+            "focal_px": 80.0,
+            "limit": 2,
+            "store": store,
+        }
+        out = str(tmp_path / store)
+        build(BuildConfig.check(values, where="test"), out, workers=1)
+        images.append([processor.train([sample]) for sample in read_samples(out)])
+    for unified, original in zip(*images, strict=True):
+        assert torch.equal(unified["input_ids"], original["input_ids"])
+        # One has been through JPEG once more than the other.
+        difference = (unified["pixel_patches"].float() - original["pixel_patches"].float()).abs().mean()
+        assert 0 < difference < 3
