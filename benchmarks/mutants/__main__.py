@@ -70,7 +70,9 @@ def main() -> None:
     outcomes = Outcomes(args.work / "outcomes.jsonl")
     open_ = [m for m in mutants if args.only in m.file and outcomes.is_open(m, retry=args.retry)]
     print(f"{len(every)} possible, {len(mutants)} chosen, {len(open_)} to judge", flush=True)
-    judge(open_, sources, covered, trees, outcomes)
+    doubtful = judge_in_place(open_, sources, covered, trees, outcomes)
+    print(f"{len(doubtful)} of them with their module imported anew", flush=True)
+    judge(doubtful, sources, covered, trees, outcomes)
     if not args.only:
         write_page(mutants, outcomes.by_key, len(every), args.seed)
 
@@ -106,6 +108,46 @@ def tests_of(mutant: Mutant, covered: Covered) -> list[str]:
     return chosen
 
 
+def judge_in_place(
+    mutants: list[Mutant], sources: dict[str, str], covered: Covered, trees: list[Path], outcomes: Outcomes
+) -> list[Mutant]:
+    """Judge those that can be by changing one function's code; return the others, and what survived that."""
+    orders, open_ = [], {}
+    for mutant in mutants:
+        tests = tests_of(mutant, covered)
+        if tests and mutant.function:
+            orders.append(_order(mutant, sources, tests, covered) | {"function": mutant.function})
+        open_[mutant.key] = mutant
+    files = sorted({test.partition("::")[0] for order in orders for test in order["tests"]})
+    command = ["nice", "-n", "10", sys.executable, str(HERE / "inplace.py"), str(len(trees)), *files]
+    pipe, tree = subprocess.PIPE, trees[0]
+    with subprocess.Popen(command, cwd=tree, env=_environment(tree), stdin=pipe, stdout=pipe, text=True) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        server.stdin.write("".join(json.dumps(order) + "\n" for order in orders))
+        server.stdin.close()
+        killed: dict[str, list[Mutant]] = {}
+        for line in server.stdout:
+            outcome = json.loads(line)
+            if outcome["key"].startswith("control "):
+                if outcome["outcome"] != "survived":
+                    print(f"fails without a mutant as well: {outcome}", flush=True)
+                    open_.update({mutant.key: mutant for mutant in killed[outcome["key"].removeprefix("control ")]})
+            elif outcome["outcome"] in ("killed", "timeout"):
+                mutant = open_.pop(outcome["key"])
+                killed.setdefault(outcome["by"], []).append(mutant)
+                outcomes.add(mutant, outcome)
+    if server.returncode:
+        raise SystemExit("the tests could not be collected: see above")
+    return list(open_.values())
+
+
+def _order(mutant: Mutant, sources: dict[str, str], tests: list[str], covered: Covered) -> dict[str, object]:
+    seconds = sum(covered.seconds[name] for name in tests)
+    text = mutant.applied(sources[mutant.file])
+    return {"key": mutant.key, "file": mutant.file, "text": text, "tests": tests, "limit_s": 30 + 10 * seconds}
+
+
 def judge(
     mutants: list[Mutant], sources: dict[str, str], covered: Covered, trees: list[Path], outcomes: Outcomes
 ) -> None:
@@ -128,9 +170,7 @@ def judge(
                 if not tests:
                     outcomes.add(mutant, {"key": mutant.key, "outcome": "survived", "by": "no test", "seconds": 0.0})
                     continue
-                seconds = sum(covered.seconds[name] for name in tests)
-                order = {"key": mutant.key, "file": mutant.file, "text": mutant.applied(sources[mutant.file]),
-                         "tests": tests, "limit_s": 30 + 10 * seconds}  # fmt: skip
+                order = _order(mutant, sources, tests, covered)
                 server.stdin.write(json.dumps(order) + "\n")
                 server.stdin.flush()
                 outcomes.add(mutant, json.loads(server.stdout.readline()) | {"tests": len(tests)})

@@ -70,10 +70,10 @@ def write(file: Path, text: str) -> None:
 def judged(tests: list[str], limit_s: float) -> dict[str, object]:
     """Return what the tests make of the tree as it stands: killed, timeout or survived."""
     start = time.monotonic()
-    with tempfile.NamedTemporaryFile("r", suffix=".by") as by:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, Path(folder, "by").open("w+") as by:
         child = os.fork()
         if child == 0:
-            _child(tests, by.name)
+            _child(tests, folder)
         status = _waited(child, start + limit_s)
         seconds, seen = round(time.monotonic() - start, 2), by.read()
     if status is None:
@@ -82,7 +82,7 @@ def judged(tests: list[str], limit_s: float) -> dict[str, object]:
     return {"outcome": "survived" if code == 0 else "killed", "by": seen or f"exit {code}", "seconds": seconds}
 
 
-def _child(tests: list[str], by: str) -> None:
+def _child(tests: list[str], folder: str) -> None:
     os.setpgid(0, 0)
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
     nothing = os.open(os.devnull, os.O_RDWR)
@@ -93,7 +93,9 @@ def _child(tests: list[str], by: str) -> None:
     hypothesis.settings.register_profile("mutants", phases=phases, database=None, deadline=None)
     hypothesis.settings.load_profile("mutants")
     plugins = ["-p", "no:cacheprovider", "-p", "no:xdist"]
-    code = pytest.main(["-x", "--tb=no", *plugins, "--hypothesis-seed=1", *tests], plugins=[FirstFailure(by)])
+    plugins.append(f"--basetemp={folder}/tests")
+    seen = FirstFailure(f"{folder}/by")
+    code = pytest.main(["-x", "--tb=no", *plugins, "--hypothesis-seed=1", *tests], plugins=[seen])
     os._exit(int(code))
 
 
