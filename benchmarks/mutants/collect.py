@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import coverage
+import hypothesis
 import pytest
 
 
@@ -80,6 +81,8 @@ def main(outs: dict[str, str]) -> None:
     """
     measured = coverage.Coverage(data_file=None, source=["vlm3data"])
     recorder = Recorder(measured)
+    hypothesis.settings.register_profile("mutants", database=None, deadline=None)  # coverage slows tests down
+    hypothesis.settings.load_profile("mutants")
     measured.start()
     pytest.main(["-q", "-p", "no:cacheprovider", "--hypothesis-seed=1", *outs], plugins=[recorder])
     measured.stop()

@@ -4,7 +4,7 @@ In the fork the function's code is replaced, so every name that it was imported 
 imported again. What this does not reach (defaults, constants of modules, what an import computes) is `judge`'s.
 
 Run in a copy of the repository: python inplace.py PROCESSES TEST_FILE... . Reads a JSON line {"key", "file",
-"function", "text", "tests", "limit_s"} per mutant from standard input up to its end, writes one line {"key",
+"function", "text", "tests", "quick", "limit_s"} per mutant from standard input up to its end, writes one line {"key",
 "outcome", "by", "seconds"} for each as it comes; the outcome is "elsewhere" where there is no function to change. Last
 come controls: each test that saw a mutant, without one, as {"key": "control TEST", ...}.
 """
@@ -15,6 +15,7 @@ import functools
 import gc
 import json
 import os
+import resource
 import shutil
 import signal
 import sys
@@ -36,7 +37,7 @@ SURVIVED, KILLED, ELSEWHERE = 0, 1, 2
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    key: str
+    order: dict[str, Any]
     until: float
     started: float
     folder: Path
@@ -48,6 +49,7 @@ class Server:
     def __init__(self, processes: int, orders: int, answers: int) -> None:
         self.processes, self.orders, self.answers = processes, orders, answers
         self.seen_by = Path()
+        self.later: list[dict[str, Any]] = []
         self.killers: set[str] = set()
         """Tests that saw a mutant: in the end each must pass in a fork without one."""
 
@@ -59,18 +61,20 @@ class Server:
         gc.collect()
         gc.freeze()  # else every fork's collector copies all of it
         running: dict[int, Running] = {}
-        while waiting or running:
+        while waiting or running or self.later:
+            if not waiting:
+                waiting, self.later = self.later, []
             while waiting and len(running) < self.processes:
                 order, folder = waiting.pop(), Path(tempfile.mkdtemp(prefix="mutant-"))
                 child = os.fork()
                 if child == 0:
                     self._child(session, items, order, folder)
                 now = time.monotonic()
-                running[child] = Running(order["key"], now + order["limit_s"], now, folder)
+                running[child] = Running(order, now + 20 * order["limit_s"], now, folder)
             time.sleep(0.005)
             for child in list(running):
                 self._look_at(child, running)
-            if not waiting and not running and self.killers:
+            if not waiting and not running and not self.later and self.killers:
                 waiting = [
                     {"key": f"control {name}", "text": "", "tests": [name], "limit_s": 300} for name in self.killers
                 ]
@@ -84,24 +88,31 @@ class Server:
             return
         if done:
             code = os.waitstatus_to_exitcode(status)
-            outcome = {SURVIVED: "survived", ELSEWHERE: "elsewhere"}.get(code, "killed")
+            outcome = {SURVIVED: "survived", ELSEWHERE: "elsewhere", -signal.SIGXCPU: "timeout"}.get(code, "killed")
         else:
             os.killpg(child, signal.SIGKILL)
             os.waitpid(child, 0)
             outcome, code = "timeout", -9
+        quick = it.order.get("quick")
+        if outcome == "survived" and quick and quick < len(it.order["tests"]):
+            # All others first: what lives takes the longest.
+            self.later.append(it.order | {"tests": it.order["tests"][quick:], "quick": None})
+            outcome = "elsewhere"
         seen = it.folder / "by"
         by = seen.read_text() if seen.exists() else f"exit {code}"
-        if outcome == "killed" and not it.key.startswith("control "):
+        if outcome == "killed" and not it.order["key"].startswith("control "):
             self.killers |= {by} if "::" in by else set()
         shutil.rmtree(it.folder, ignore_errors=True)
         seconds = round(time.monotonic() - it.started, 2)
-        answer = {"key": it.key, "outcome": outcome, "by": by, "seconds": seconds}
+        answer = {"key": it.order["key"], "outcome": outcome, "by": by, "seconds": seconds}
         os.write(self.answers, (json.dumps(answer) + "\n").encode())
         del running[child]
 
     def _child(self, session: pytest.Session, items: dict[str, pytest.Item], order: dict, folder: Path) -> None:
         try:
             os.setpgid(0, 0)
+            limit_s = int(order["limit_s"])  # of CPU, so that a busy machine kills no mutant
+            resource.setrlimit(resource.RLIMIT_CPU, (limit_s, limit_s + 5))
             nothing = os.open(os.devnull, os.O_RDWR)
             for stream in (0, 1, 2):
                 os.dup2(nothing, stream)
@@ -109,7 +120,7 @@ class Server:
                 os._exit(ELSEWHERE)
             self.seen_by = folder / "by"
             session.config._tmp_path_factory._basetemp = folder  # type: ignore[attr-defined]
-            session.items = [items[name] for name in order["tests"]]
+            session.items = [items[name] for name in order["tests"][: order.get("quick")]]
             pytest_runtestloop(session)
             os._exit(KILLED if session.testsfailed else SURVIVED)
         except session.Failed:  # the first failure ends it
