@@ -24,7 +24,7 @@ from vlm3data.shards import Dataset
 from vlm3data.shards.ranges import StoreError, is_transient, read_range
 from vlm3data.stream import Stream, open_stream
 from vlm3data.types import UserError
-from vlm3train.data import Layout, LocalBatches, local_batches, make_loader
+from vlm3train.data import Layout, LocalBatches, make_loader
 
 SIZES = {"a": 11, "b": 5}
 
@@ -193,7 +193,9 @@ def test_forked_workers_read_from_s3(built, s3):
     layout = Layout(0, 1, 3)
     remote = mixture("s3://data", read_ahead=4)
     assert next(open_stream(remote))  # the parent has read, so its connections are there to be inherited
-    expected = [[s.key for s in drawn.samples] for drawn in islice(local_batches(mixture(built), layout, 9), 6)]
+    expected = [
+        [s.key for s in drawn.samples] for drawn in islice(LocalBatches(mixture(built), layout, 9).batches(), 6)
+    ]
     loader = make_loader(LocalBatches(remote, layout, 9), keys_of, 2)
     assert list(islice(loader, 6)) == expected
 
@@ -230,7 +232,9 @@ def check_topology(spec: Mixture, topology: tuple[int, int, int, int], expected:
     together: dict[int, object] = {}
     for rank in range(world):
         layout = Layout(rank, world, batch)
-        parts = [local_batches(spec, layout, start, worker, max(workers, 1)) for worker in range(max(workers, 1))]
+        parts = [
+            LocalBatches(spec, layout, start).batches(worker, max(workers, 1)) for worker in range(max(workers, 1))
+        ]
         for number, part in zip(range(2 * workers + 1), cycle(parts)):
             for place, sample in enumerate(next(part).samples):
                 n = start + layout.position(number) + place * world + rank
