@@ -164,7 +164,10 @@ class Mixture:
         planned: float | None,
         weights: Mapping[str, float],
         above: str,
+        *,
+        drawn: bool = True,
     ) -> dict[str, float]:
+        """Return the shares in one level and below; in a group that is not `drawn` all its weights may be zero."""
         where = f"{self.where}: " + (f"datasets.{above.rstrip('/')}.weighting" if above else "weighting")
         members = [self.member(f"{above}{name}", entry, weights) for name, entry in entries.items()]
         options = dict(weighting)
@@ -174,16 +177,17 @@ class Mixture:
             raw = scheme.shares(members, None if planned is None else round(planned))
         except UserError as error:
             raise UserError(f"{where}: {error}") from error
-        if sum(raw) <= 0:
+        if sum(raw) <= 0 and drawn:
             raise UserError(f"{where}: the weights of a mixture must not all be zero")
         shares: dict[str, float] = {}
         for (name, entry), value in zip(entries.items(), raw, strict=True):
-            share = value / sum(raw)
+            share = value / (sum(raw) or 1.0)
             if entry.datasets is None:
                 shares[f"{above}{name}"] = share
                 continue
             below = None if planned is None else planned * share
-            inner = self._shares(entry.datasets, entry.weighting or weighting, below, weights, f"{above}{name}/")
+            inside, prefix = entry.weighting or weighting, f"{above}{name}/"
+            inner = self._shares(entry.datasets, inside, below, weights, prefix, drawn=drawn and share > 0)
             shares |= {path: share * part for path, part in inner.items()}
         return shares
 

@@ -93,6 +93,38 @@ def test_weights_of_groups_multiply_and_may_have_a_scheme_of_their_own():
     )
 
 
+@pytest.mark.parametrize("scheme", [{"scheme": "unimax"}, {"scheme": "explicit"}, {"scheme": "size"}])
+def test_a_group_without_a_share_needs_none_inside(scheme):
+    inside = {"a": {"size": 5, "weight": 0}, "deep": {"weight": 0, "datasets": {"b": {"size": 5, "weight": 0}}}}
+    spec: dict = {
+        "samples": 100,
+        "datasets": {
+            "on": {"size": 50, "weight": 1},
+            "off": {"weight": 0, "weighting": scheme, "datasets": inside},
+        },
+    }
+    assert shares(Mixture.check(spec, "test")) == {"on": 1, "off/a": 0, "off/deep/b": 0}
+    spec["datasets"]["off"]["weight"] = 1
+    if scheme["scheme"] != "size":
+        with pytest.raises(UserError, match=r"datasets\.off\.weighting: the weights of a mixture must not all be zero"):
+            Mixture.check(spec, "test").shares()
+    spec["datasets"]["off"] |= {"weight": 0, "weighting": {"scheme": "none"}}
+    with pytest.raises(UserError, match="unknown weighting"):
+        Mixture.check(spec, "test").shares()
+
+
+def test_unimax_leaves_out_a_group_without_weight():
+    spec = {
+        "samples": 100,
+        "weighting": {"scheme": "unimax", "epochs": 2},
+        "datasets": {
+            "on": {"size": 50},
+            "off": {"weight": 0, "datasets": {"a": {"size": 5}, "b": {"size": 9}}},
+        },
+    }
+    assert shares(Mixture.check(spec, "test")) == {"on": 1, "off/a": 0, "off/b": 0}
+
+
 def test_imported_weights_come_from_a_file(tmp_path):
     path = tmp_path / "weights.yaml"
     path.write_text(yaml.safe_dump({"small": 3, "middle": 0, "large": 1}))

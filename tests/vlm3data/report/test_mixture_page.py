@@ -135,6 +135,14 @@ def test_random_weights_mean_on_the_page_what_they_mean_in_python(stages, browse
         assert page.text_content("#yaml").splitlines()[1:] == ["extends: m.yaml"]
 
 
+def test_a_group_without_a_share_is_computed(browser, tmp_path):
+    inside = {"a": {"size": 5, "weight": 0}, "b": {"size": 9, "weight": 0}}
+    off = {"weight": 0, "weighting": {"scheme": "unimax"}, "datasets": inside}
+    spec = write(tmp_path, {"samples": 90, "datasets": {"on": {"size": 5, "weight": 1}, "off": off}})
+    with opened(browser, make_page(spec)) as page:
+        same_as_python(page, Mixture.load(spec))
+
+
 @pytest.mark.parametrize("scheme", ["uniform", "size", "temperature", "unimax", "repeat", "explicit"])
 def test_another_scheme_is_computed_and_saved(scheme, browser, tmp_path):
     datasets = {

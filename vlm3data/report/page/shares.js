@@ -52,18 +52,19 @@ const SCHEMES = {
   imported: (members) => members.map((member) => member.imported),
 };
 
-// The raw values of one level's members, whose shares are what they are of the sum.
-function levelShares(nodes, weighting, planned, weights) {
+// The raw values of one level's members, whose shares are what they are of the sum; all may be zero where the level's
+// own share of the whole is.
+function levelShares(nodes, weighting, planned, weights, whole) {
   const members = nodes.map((node) => (node.path in weights ? { ...node, weight: weights[node.path] } : node));
   const raw = SCHEMES[weighting.scheme](members, weighting, planned === null ? null : roundHalfEven(planned));
   const total = sum(raw);
-  if (!(total > 0)) throw new Mistake("the weights of a mixture must not all be zero");
-  return raw.map((value) => value / total);
+  if (!(total > 0) && whole > 0) throw new Mistake("the weights of a mixture must not all be zero");
+  return raw.map((value) => value / (total || 1));
 }
 
 // Every node's share of the whole, into `found` by its path; `weights` by path stand in for the nodes' own.
 function sharesBelow(nodes, weighting, planned, weights, share, found) {
-  levelShares(nodes, weighting, planned, weights).forEach((own, i) => {
+  levelShares(nodes, weighting, planned, weights, share).forEach((own, i) => {
     const node = nodes[i];
     found[node.path] = share * own;
     if (!node.datasets) return;
