@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vlm3data.geometry import convert_depth, euclidean_per_z, project, rays, unproject
+from vlm3data.geometry.camera import resized, with_size
 from vlm3data.types import Camera, Distortion
 
 LENSES = (
@@ -73,3 +74,22 @@ def test_a_point_that_the_lens_model_folds_into_the_image_has_no_pixel():
 def test_an_unknown_kind_of_depth_is_refused_with_the_choices():
     with pytest.raises(ValueError, match="known: z, euclidean"):
         unproject(Camera(1, 1, 1, 1, 2, 2), [[1, 1]], [1.0], "disparity")
+
+
+def test_a_resized_camera_sees_the_same_in_other_pixels():
+    camera = Camera(500.0, 520.0, 310.0, 250.0, 640, 480)
+    smaller = resized(camera, (320, 240))
+    assert smaller == Camera(250.0, 260.0, 155.0, 125.0, 320, 240)
+    points = np.random.default_rng(0).normal((0, 0, 4), 1, (20, 3))
+    np.testing.assert_allclose(project(smaller, points), project(camera, points) / 2)
+    assert resized(camera, (321, 240)) == with_size(camera, (321, 240)), "whole pixels are as coarse as that"
+
+
+@pytest.mark.parametrize("size_px", [(320, 250), (320, 230), (331, 240), (309, 240), (240, 320)])
+def test_there_is_no_resized_camera_of_another_shape(size_px):
+    assert resized(Camera(500.0, 520.0, 310.0, 250.0, 640, 480), size_px) is None
+
+
+def test_there_is_no_resized_camera_of_a_lens():
+    lens = Camera(500.0, 520.0, 310.0, 250.0, 640, 480, Distortion("simple_radial", (-0.1,)))
+    assert resized(lens, (320, 240)) is None
