@@ -32,7 +32,7 @@ REPOSITORY = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 SUBJECTS = ("geometry/*.py", "tasks/**/*.py", "weighting/*.py", "labels.py", "answers.py", "views.py", "candidates.py",
             "metrics.py", "schedule.py", "mixture.py", "stream.py", "randomness.py")  # fmt: skip
-TESTS = ("geometry", "tasks", "calibrators", "test_answers.py", "test_labels.py", "test_metrics.py", "test_mixture.py",
+TESTS = ("geometry", "tasks", "calibrators", "test_answers.py", "test_labels.py", "test_metrics.py", "test_views.py", "test_mixture.py",
          "test_schedule.py", "test_stream.py", "test_pairs.py", "test_changes.py", "test_skips.py", "test_golden.py",
          "test_calibrated.py", "test_rerender.py", "test_mix_commands.py", "shards/test_original.py",
          "sources/test_colmap.py", "sources/test_nuscenes.py", "sources/test_nuscenes_truth.py",
