@@ -101,7 +101,8 @@ def sft(
     Parameters
     ----------
     config
-        YAML file with any of the settings below.
+        YAML file with any of the settings below, or the name of one that comes along: depth_paper, depth_one_gpu, and
+        the same for object, correspondence and pose.
     model
         Directory or hub name of a model that takes images and text.
     mixture
@@ -160,10 +161,10 @@ def sft(
     given = {name: value for name, value in locals().items() if name != "config" and value is not None}
     if lora_rank is not None:
         given["lora"] = {"rank": given.pop("lora_rank")}
-    from vlm3data.config import read_yaml
+    from vlm3train.configs import read_config
     from vlm3train.sft import SftConfig, train
 
-    values = (read_yaml(config) if config else None) or {}
+    values = (read_config(config) if config else None) or {}
     settings = SftConfig.check(values | given if isinstance(values, dict) else values, config or "vlm3train sft")
 
     from vlm3train.quiet import quieten

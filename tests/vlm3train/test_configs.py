@@ -1,0 +1,52 @@
+"""The settings that come along are the paper's, and say what they cost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from vlm3data.types import UserError
+from vlm3train.configs import read_config
+from vlm3train.sft import SftConfig
+
+TABLE_4 = {
+    "depth": (5.5e-5, 1344, 32_000_000, 32),
+    "object": (3.5e-4, 640, 1_000_000, 32),
+    "correspondence": (2e-5, 2816, 80_000_000, 64),
+    "pose": (5e-5, 448, 10_000_000, 32),
+}
+"""Learning rate, global batch, samples and GPUs (arXiv 2605.30561)."""
+
+
+def config(name: str) -> SftConfig:
+    return SftConfig.check({"mixture": "mixtures/demo.yaml"} | read_config(name), name)
+
+
+@pytest.mark.parametrize("task", TABLE_4)
+def test_the_papers_runs_are_the_papers(task):
+    lr, batch, samples, gpus = TABLE_4[task]
+    ours = config(f"{task}_paper")
+    assert ours.lr == lr
+    assert ours.batch_size * ours.grad_accum * gpus == batch
+    assert 0 <= ours.steps * batch - samples < batch
+    assert (ours.schedule, ours.warmup_ratio, ours.max_grad_norm) == ("cosine", 0.1, 0.02)
+
+
+@pytest.mark.parametrize("task", TABLE_4)
+def test_what_fits_one_gpu_takes_batches_of_128(task):
+    ours = config(f"{task}_one_gpu")
+    assert ours.batch_size * ours.grad_accum == 128
+    lr, batch, *_ = TABLE_4[task]
+    assert ours.lr == pytest.approx(lr * (128 / batch) ** 0.5, rel=0.03)
+
+
+@pytest.mark.parametrize("name", [f"{task}_{kind}" for task in TABLE_4 for kind in ("paper", "one_gpu")])
+def test_the_mixtures_that_are_named_are_there(name):
+    mixture = read_config(name).get("mixture")
+    assert mixture is None or Path(mixture).exists()
+
+
+def test_a_name_that_is_not_known_lists_those_that_are():
+    with pytest.raises(UserError, match=r"deep_paper: no such file; .* depth_one_gpu, depth_paper"):
+        read_config("deep_paper")
