@@ -57,7 +57,7 @@ def read_yaml(path: str | Path) -> Any:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" in line {mark.line + 1}" if mark else ""
-        raise UserError(f"{path}: not valid YAML{line}: {getattr(error, 'problem', error)}") from error
+        raise UserError(f"{path}: not valid YAML{line}: {' '.join(str(getattr(error, 'problem', error)).split())}") from error
     except _ODD as error:
         raise UserError(f"{path}: not valid YAML: {type(error).__name__}: {_short(str(error))}") from error
 

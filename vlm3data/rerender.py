@@ -103,6 +103,8 @@ def plan(
     """Return one job a shard of the dataset at `url`; raises UserError where it does not hold what is asked for."""
     dataset = Dataset(url)
     before = dataset.about["config"]
+    if unknown := {"format", "tasks", "label_depth", "seed"} - set(before):
+        raise UserError(f"{url}: its dataset.json does not say its {sorted(unknown)[0]}: build it again first")
     if before["format"] != FORMAT:
         raise UserError(
             f"{url}: was built as format {before['format']}, this version writes {FORMAT}: build it again first"

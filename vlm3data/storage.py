@@ -81,7 +81,7 @@ def read_whole(fs: AbstractFileSystem, path: str, first: int | None = None) -> b
 def path_below(root: str, name: str) -> str:
     """Return the path of the file that a dataset names `name`, relative to `root`; raises Drop: path_leaves_root."""
     relative = posixpath.normpath(name)
-    if relative == ".." or relative.startswith(("/", "../")):
+    if relative == ".." or relative.startswith(("/", "../")) or "\0" in relative:
         raise Drop("path_leaves_root", name)
     return posixpath.join(root, relative)
 

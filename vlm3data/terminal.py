@@ -19,7 +19,10 @@ def shown(text: str) -> str:
 
 
 def open_console() -> Console:
-    """Return a console whose colours are ours alone: what else would control the terminal is written out."""
+    """Return a console without markup, where what would control the terminal is written out.
+
+    Its colours are ours alone: a line with markup says so (`markup=True`), and escapes what it repeats.
+    """
     from rich.console import Console, ConsoleOptions, RenderHook, RenderResult
     from rich.control import Control
     from rich.segment import Segment
@@ -36,6 +39,6 @@ def open_console() -> Console:
         def process_renderables(self, renderables: Iterable[Any]) -> list[Any]:  # pyright: ignore
             return [one if isinstance(one, Control) else Shown(one) for one in renderables]
 
-    console = Console()
+    console = Console(markup=False)
     console.push_render_hook(Hook())
     return console

@@ -74,6 +74,8 @@ class PredictionFile:
         self._file = temporary.open("wb")
         self._schema = _SCHEMA.with_metadata({IDENTITY: orjson.dumps(identity)})
         self._writer = pa.ipc.new_stream(self._file, self._schema)
+        # Or the schema would only come with the first answer, and a file without one is not ours.
+        self._writer.write_batch(pa.RecordBatch.from_pylist([], schema=self._schema))
         for batch in batches:
             self._writer.write_batch(batch.replace_schema_metadata(self._schema.metadata))
         self._file.flush()

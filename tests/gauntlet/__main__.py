@@ -132,7 +132,7 @@ def _do(known: state.State, part: str, work: dict[str, int], seed: int, until: f
         if name is None or left[name] <= 0:
             return
         first, began = known.next_case(part, name), time.monotonic()
-        count = min(left[name], PIECE if part == "files" else max(20, left[name] // 2))
+        count = min(left[name], PIECE if part == "files" else 40)
         if part == "files":
             found = sandbox.in_processes(name, seed, first, count, until)
         else:

@@ -14,6 +14,7 @@ from tests.conftest import jsonl_line, write_jsonl
 from tests.gauntlet import hostile_tars
 from tests.gauntlet.mutations import mutated
 from tests.gauntlet.sandbox import Wrong
+from vlm3data import rerender
 from vlm3data.build import BuildConfig, build
 from vlm3data.cli import app
 from vlm3data.command import run_app
@@ -90,6 +91,9 @@ def _seen(shards: Path, out: Path, known: Known, changed: str) -> str:
             _ = sample.image_arrays(), sample.questions
         except (CorruptSampleError, StoreError, Drop):
             continue
+        except ValueError as error:
+            if "image" not in str(error).lower():  # what `image_arrays` promises
+                raise
     return "read"
 
 
@@ -116,19 +120,19 @@ def _mix(shards: Path, out: Path, known: Known, changed: str) -> str:
 
 
 COMMANDS = {
-    "samples": Command(_samples, 6000),
-    "stream": Command(_stream, 2000),
-    "as seen, of original images": Command(_seen, 2000, "original"),
-    "verify": Command(_verify, 2000),
-    "preview": Command(_told("preview", flags=("--out", "@p.html")), 1000),
-    "stats": Command(_told("stats"), 1000),
-    "card": Command(_told("card", flags=("--out", "@card.md")), 1000),
-    "mix show": Command(_mix, 1000),
-    "rerender": Command(_told("rerender", flags=("--out", "@again", "--workers", "1", "--grid", "1000")), 600),
-    "export llava": Command(_told("export", flags=("--format", "llava", "--out", "@e")), 600),
-    "export sharegpt": Command(_told("export", flags=("--format", "sharegpt", "--out", "@e")), 400),
-    "export parquet": Command(_told("export", flags=("--format", "parquet", "--out", "@e")), 400),
-    "hostile tars": Command(_samples, 400),
+    "samples": Command(_samples, 3000),
+    "stream": Command(_stream, 300),
+    "as seen, of original images": Command(_seen, 700, "original"),
+    "verify": Command(_verify, 700),
+    "preview": Command(_told("preview", flags=("--out", "@p.html")), 300),
+    "stats": Command(_told("stats"), 300),
+    "card": Command(_told("card", flags=("--out", "@card.md")), 300),
+    "mix show": Command(_mix, 300),
+    "rerender": Command(_told("rerender", flags=("--out", "@again", "--workers", "1", "--grid", "1000")), 250),
+    "export llava": Command(_told("export", flags=("--format", "llava", "--out", "@e")), 250),
+    "export sharegpt": Command(_told("export", flags=("--format", "sharegpt", "--out", "@e")), 200),
+    "export parquet": Command(_told("export", flags=("--format", "parquet", "--out", "@e")), 200),
+    "hostile tars": Command(_samples, 1500),
 }
 
 
@@ -159,20 +163,27 @@ def opened(name: str, seed: int, work: Path) -> Callable[[int], str]:
         data = sound[path]
         while data == sound[path]:
             data = mutated(rng, sound[path], [other for at, other in sound.items() if at.suffix == path.suffix])
-        path.write_bytes(data)
+        _replace(path, data)
         try:
             return _clean(command, shards, out, known, path.name)
         finally:
-            path.write_bytes(sound[path])
+            _replace(path, sound[path])
 
     if _clean(command, shards, out, known, "") != "read":
         raise AssertionError(f"{name}: the sound shards are not read")
     return run
 
 
+def _replace(path: Path, data: bytes) -> None:
+    """Write a file beside what is mapped of the one before."""
+    path.unlink()
+    path.write_bytes(data)
+
+
 def _clean(command: Command, shards: Path, out: Path, known: Known, changed: str) -> str:
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir()
+    rerender._open.cache_clear()  # a command has a process of its own
     return command.run(shards, out, known, changed)
 
 
@@ -180,6 +191,9 @@ def _hostile(work: Path) -> Callable[[int], str]:
     """Return what gives each hostile dataset to each command, and looks whether anything appeared elsewhere."""
     names = [name for name in COMMANDS if name != "hostile tars"]
     crafts = list(hostile_tars.CRAFTS)
+    known = hostile_tars.write("sound", work / "sound")
+    for name in names:  # libraries start their threads before memory is limited
+        _clean(COMMANDS[name], work / "sound", work / "out", known, "")
 
     def run(case: int) -> str:
         craft, command = crafts[case % len(crafts)], COMMANDS[names[case // len(crafts) % len(names)]]

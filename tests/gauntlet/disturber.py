@@ -15,8 +15,12 @@ def main() -> None:
     """Disturb one scenario in one way, and write down what came of it."""
     kind, name, seed, first, count, until, home = sys.argv[1:]
     os.environ["XDG_CACHE_HOME"] = f"{home}/cache"
-    os.nice(5)
+    import contextlib
+
     import cv2
+
+    with contextlib.suppress(ImportError):
+        import pandas  # noqa: F401 - Arrow imports it, where it is installed, which takes a second
 
     import vlm3data.build
     import vlm3data.cli

@@ -194,7 +194,9 @@ READERS = {
     "image": Reader(_images, lambda data, path: decode_rgb(data)),
     "image of a known size": Reader(_images, lambda data, path: decode_rgb(data, SIZE, upright=True)),
     "exif": Reader(_photos, lambda data, path: exif.read_exif(data)),
-    "depth file (png, pgm, npy, tiff)": Reader(_depth_files, lambda data, path: depth_file.decode_depth_file(data, SIZE)),
+    "depth file (png, pgm, npy, tiff)": Reader(
+        _depth_files, lambda data, path: depth_file.decode_depth_file(data, SIZE)
+    ),
     "exr": Reader(_exrs, lambda data, path: exr.decode_exr(data, SIZE)),
     "mat5": Reader(_mats, lambda data, path: mat5.read_struct(data, "data", ("depth", "rgb", "calib"))),
     "hdf5": Reader(_h5s, lambda data, path: hdf5.read_array(data, "depth")),
@@ -202,7 +204,9 @@ READERS = {
     "npy": Reader(_npys, lambda data, path: safe_npz.read_npy(data, "x")),
     "pickle": Reader(_pickles, lambda data, path: safe_pickle.load(data, "x")),
     "ply": Reader(_plys, lambda data, path: ply.read_vertices(FS, str(path)), by_path=True),
-    "json table": Reader(_tables, lambda data, path: list(json_table.read_table(FS, str(path), "t", _Row)), by_path=True),
+    "json table": Reader(
+        _tables, lambda data, path: list(json_table.read_table(FS, str(path), "t", _Row)), by_path=True
+    ),
     "trajectory": Reader(_lines, _read_lines),
     "colmap cameras": Reader(_cameras, _read_cameras),
     "colmap depth map": Reader(lambda: [encode_depth_map(_depth_m())], lambda data, path: decode_depth_map(data)),

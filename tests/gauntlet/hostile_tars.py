@@ -18,6 +18,7 @@ from vlm3data.build_config import FORMAT
 from vlm3data.shards import ShardTally, write_index, write_shard
 from vlm3data.shards.write import MANIFEST, summary_of
 from vlm3data.storage import open_store
+from vlm3data.tasks.depth import DepthTask
 from vlm3data.types import Sample
 
 ELSEWHERE = Path("/dev/shm/gauntlet-elsewhere")
@@ -36,7 +37,7 @@ def _sample(key: str = "sample-0000", scene: str = "scene", label: str = "crate"
 
 
 def _named(name: str) -> list[Member]:
-    sample = _sample(name)
+    sample = _sample(name if name.isprintable() else "sample-0000")
     return [_file(f"{name}.jpg", sample.images[0]), _file(f"{name}.json", sample.record_json)]
 
 
@@ -178,7 +179,8 @@ SHARDS: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
     | {"members": [member | {"length": 2**32 - 1} for member in manifest["members"]]},
     "a key with escapes": lambda manifest: manifest
     | {"members": [member | {"key": ANSI} for member in manifest["members"]]},
-    "a reason with escapes": lambda manifest: manifest | {"drops": {ANSI: 3}, "quarantined": [{"scene": ANSI, "key": ANSI}]},
+    "a reason with escapes": lambda manifest: manifest
+    | {"drops": {ANSI: 3}, "quarantined": [{"scene": ANSI, "key": ANSI}]},
     "counts that are text": lambda manifest: manifest | {"samples": "many", "bytes": "x"},
 }  # fmt: skip
 """What a manifest, and the index with it, says otherwise."""
@@ -206,7 +208,10 @@ def write(craft: str, directory: Path) -> Known:
     manifest = SHARDS[craft](manifest) if craft in SHARDS else manifest
     (directory / "shard-000000.tar").write_bytes(data)
     (directory / f"shard-000000{MANIFEST}").write_bytes(orjson.dumps(manifest))
-    config = tiny_shards.CONFIG | {"format": FORMAT, "source": "toy", "store": "unified", "focal_mode": "uniform"}
+    config = tiny_shards.CONFIG | {
+        "format": FORMAT, "source": "toy", "store": "unified", "focal_mode": "uniform", "seed": 0,
+        "tasks": {"depth": dict(DepthTask(DepthTask.Options()).about())},
+    }  # fmt: skip
     about = {"facts": tiny_shards.FACTS, "config": config, "digest": "0123"}
     try:
         totals = total_of([summary_of(manifest)])
@@ -240,7 +245,7 @@ def _files(data: bytes) -> list[list[Any]]:
     try:
         with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as tar:
             return [[info.name.encode("utf-8", "replace").decode(), info.offset_data, info.size] for info in tar]
-    except (tarfile.TarError, ValueError):
+    except (tarfile.TarError, ValueError, OverflowError):
         return []
 
 
@@ -251,7 +256,7 @@ def _gzip(data: bytes) -> bytes:
 
 
 def _bomb_tar() -> bytes:
-    """Return a member of 64 MB of zeros: packed, it takes a thousandth of that."""
+    """Return a member of 8 MB of zeros: packed, it takes a thousandth of that."""
     info = tarfile.TarInfo("sample-0000.json")
-    info.size = 64 << 20
+    info.size = 8 << 20
     return info.tobuf(tarfile.USTAR_FORMAT) + bytes(info.size)

@@ -304,10 +304,12 @@ FAULTS: dict[str, Callable[[Scenario, np.random.Generator], str]] = {
 }
 NEED_MOUNT = ("a full disk", "a read-only disk")
 PLANNED: dict[str, dict[str, int]] = {
-    "no room for a file": {"build": 60, "rerender": 40, "export llava": 30, "export parquet": 30, "preview": 10, "synth": 20},
+    "no room for a file": {"build": 60, "rerender": 40, "export llava": 30, "export parquet": 30,
+                           "preview": 10, "synth": 20},
     "a full disk": {"build": 60, "build --append": 30, "rerender": 40, "export llava": 30, "export parquet": 30},
     "a read-only disk": {"build": 5, "rerender": 5, "export llava": 5, "card": 3},
-    "a clock that jumps": {"build": 10, "build --append": 5, "rerender": 5, "export parquet": 5, "preview": 3, "synth": 3},
+    "a clock that jumps": {"build": 10, "build --append": 5, "rerender": 5, "export parquet": 5, "preview": 3,
+                           "synth": 3},
     "two at once": {"build": 40, "rerender": 30, "cache of several processes": 20},
 }  # fmt: skip
 """Tries in a whole run, by fault and scenario."""

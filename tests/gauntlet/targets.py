@@ -23,9 +23,9 @@ class Share(NamedTuple):
 
 
 TARGETS: dict[str, Share] = {
-    **{f"reader: {name}": Share("reader", 3000) for name in formats.READERS},
-    **{f"source: {name}": Share("source", 2000 if root.build is None else 600) for name, root in roots.ROOTS.items()},
-    **{f"config: {name}": Share("config", 2500) for name in configs.CONFIGS},
+    **{f"reader: {name}": Share("reader", 4400) for name in formats.READERS},
+    **{f"source: {name}": Share("source", 900 if root.build is None else 150) for name, root in roots.ROOTS.items()},
+    **{f"config: {name}": Share("config", 700) for name in configs.CONFIGS},
     **{f"shards: {name}": Share("shards", command.cases) for name, command in commands.COMMANDS.items()},
 }
 

@@ -13,7 +13,6 @@ def main() -> None:
     target, seed, first, count, until, home = sys.argv[1:]
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ["XDG_CACHE_HOME"] = f"{home}/cache"
-    os.nice(5)
     import warnings
 
     import cv2

@@ -49,7 +49,7 @@ def test_what_is_written_is_read_back(kept, samples):
     assert all(stored[one.key][one.index].truth == one.truth for one in back)
 
 
-@pytest.mark.parametrize("share", [0.02, 0.3, 0.55, 0.8, 0.999])
+@pytest.mark.parametrize("share", [0.02, 0.4, 0.55, 0.8, 0.999])
 def test_after_a_kill_only_what_is_missing_is_asked(kept, samples, share):
     path, predictions = kept
     whole = path.read_bytes()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from rich.markup import escape
 from rich.table import Table
 
 from vlm3data.terminal import open_console
@@ -40,7 +41,7 @@ def print_deep(findings: DeepFindings, root: str) -> None:
 def _print_verdict(good: str, problems: Sequence[str], about: str) -> None:
     console = open_console()
     verdict = f"[red]{len(problems)} problems[/]" if problems else f"[green]{good}[/]"
-    console.print(f"{verdict}: {about}", soft_wrap=True, highlight=False)
+    console.print(f"{verdict}: {escape(about)}", markup=True, soft_wrap=True, highlight=False)
     for problem in problems[:SHOWN_PROBLEMS]:
         console.print(f"  {problem}", markup=False, soft_wrap=True, highlight=False)
     if len(problems) > SHOWN_PROBLEMS:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.markup import escape
 from rich.table import Table
 
 from vlm3data.mixture import Mixture
@@ -57,7 +58,7 @@ def print_mixture(rows: Sequence[Mapping[str, Any]], spec: str, samples: int | N
     console = open_console()
     console.print(table)
     for warning in warnings:
-        console.print(f"[yellow]warning[/]: {warning}", soft_wrap=True, highlight=False)
+        console.print(f"[yellow]warning[/]: {escape(warning)}", markup=True, soft_wrap=True, highlight=False)
 
 
 def differences(before: Mixture, after: Mixture) -> list[dict[str, Any]]:

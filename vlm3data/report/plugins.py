@@ -17,7 +17,7 @@ def print_list(about: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
     console = open_console()
     widest = max(len(one["name"]) for some in about.values() for one in some)
     for kind, some in about.items():
-        console.print(f"[bold]{kind}s[/]")
+        console.print(f"[bold]{kind}s[/]", markup=True)
         for one in some:
             line = f"  {one['name']:<{widest}}  {one['what']}"
             console.print(line, markup=False, highlight=False, no_wrap=True, overflow="ellipsis")
@@ -27,7 +27,7 @@ def print_list(about: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
 def print_plugin(kind: str, one: Mapping[str, Any]) -> None:
     """Print everything that a plugin says of itself."""
     console = open_console()
-    console.print(f"[bold]{kind} {one['name']}[/]")
+    console.print(f"[bold]{kind} {one['name']}[/]", markup=True)
     console.print(_reflowed(one["text"]), markup=False, highlight=False)
     if downloads := one["downloads"]:
         about = Table(show_header=False, box=None)

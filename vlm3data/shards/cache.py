@@ -7,6 +7,9 @@ samples that were really used take space, and a node that reads an eighth of a d
 
 Past the limit, the shards that were not used for longest are deleted, by one process at a time. The limit is looked
 after whenever a process has written a 64th of it (at most 64 MB), so that it may be passed by that much per process.
+
+A mixture without a cache keeps the indexes of its remote datasets all the same, in `index_cache`: a machine then has each
+once, and all its processes map it.
 """
 
 from __future__ import annotations
@@ -15,7 +18,9 @@ import mmap
 import os
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import filelock
@@ -28,6 +33,12 @@ SPACE_LEFT = 0.9
 LOOK_AFTER_BYTES = 64_000_000
 USED_AGAIN_S = 60
 """The time of a shard's last use is noted no more often than this."""
+INDEX_LIMIT_BYTES = 20_000_000_000
+"""Of the indexes that are kept without a mixture's asking; one of ten million samples has 240 MB."""
+
+
+class _CannotKeepError(Exception):
+    """This machine's disk does not take what should be kept on it."""
 
 
 class ShardCache:
@@ -75,22 +86,67 @@ class ShardCache:
         if self._unnoticed >= min(LOOK_AFTER_BYTES, self.limit_bytes // 64):
             self.look_after_limit()
 
-    def whole(self, name: str, load: Callable[[], bytes]) -> Path:
-        """Return the path of a whole file, by `load` where it is not here; its checksum is in its name, and checked."""
-        folder = (self.directory / name).parent
-        stem, suffix = Path(name).stem, Path(name).suffix
-        for path in sorted(folder.glob(f"{stem}-*{suffix}")):
-            if _checksum(path) == path.stem.rpartition("-")[2]:
-                os.utime(path)
-                return path
+    def whole(self, name: str, load: Callable[[], Iterable[bytes]]) -> Path | None:
+        """Return the path of a whole file, its pieces by `load` where it is not here; None where it cannot be kept.
+
+        Its checksum is in its name, and checked. Of many processes that want it at once, one loads it. That it cannot
+        be kept is warned of; what `load` raises is raised.
+        """
+        try:
+            with _on_disk():
+                self.directory.mkdir(parents=True, exist_ok=True)
+                lock = filelock.FileLock(self.directory / f".{name.replace('/', '-')}.lock")
+                lock.acquire()
+            try:
+                return self._kept(name) or self._load(name, load())
+            finally:
+                lock.release()
+        except _CannotKeepError as error:
+            warnings.warn(
+                f"{self.directory} cannot keep {name}, so each process holds it in memory: {error}; set VLM3_CACHE, or "
+                "`cache` in the mixture, to a directory on a local disk",
+                stacklevel=2,
+            )
+            return None
+
+    def forget(self, name: str) -> None:
+        """Delete a whole file that turned out not to be what it should be: the store is asked for it again."""
+        for path in self._named(name):
             path.unlink(missing_ok=True)
-        data = load()
-        path = folder / f"{stem}-{xxhash.xxh3_64_hexdigest(data)}{suffix}"
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_bytes(data)
-        temporary.replace(path)
-        return path
+
+    def _named(self, name: str) -> list[Path]:
+        path = self.directory / name
+        return sorted(path.parent.glob(f"{path.stem}-*{path.suffix}"))
+
+    def _kept(self, name: str) -> Path | None:
+        with _on_disk():
+            for path in self._named(name):
+                if _checksum(path) == path.stem.rpartition("-")[2]:
+                    os.utime(path)
+                    return path
+                path.unlink(missing_ok=True)
+        return None
+
+    def _load(self, name: str, pieces: Iterable[bytes]) -> Path:
+        with _on_disk():
+            self.look_after_limit()  # now: what comes next is what was used last, and stays
+            path = self.directory / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_suffix(f".{os.getpid()}.tmp")
+            file = temporary.open("wb")
+        checksum = xxhash.xxh3_64()
+        try:
+            with file:
+                for piece in pieces:
+                    checksum.update(piece)
+                    with _on_disk():
+                        file.write(piece)
+                with _on_disk():
+                    file.flush()
+            with _on_disk():
+                return temporary.replace(path.with_stem(f"{path.stem}-{checksum.hexdigest()}"))
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def look_after_limit(self) -> None:
         """Delete what was not used for longest, if there is too much; at once back where another process is at it."""
@@ -111,6 +167,36 @@ class ShardCache:
             used -= _held(stat)
             if used <= SPACE_LEFT * self.limit_bytes:
                 return
+
+
+@contextmanager
+def _on_disk() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, NotImplementedError) as error:  # the latter from file systems without locks
+        raise _CannotKeepError(str(error)) from error
+
+
+def index_cache() -> ShardCache | None:
+    """Return where indexes are kept that no mixture's cache keeps; None, with a warning, where there is no place.
+
+    `VLM3_CACHE` names the directory; by default it is `vlm3/index` in the user's cache directory.
+    """
+    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return _index_cache(os.environ.get("VLM3_CACHE") or f"{home}/vlm3/index")
+
+
+@cache
+def _index_cache(directory: str) -> ShardCache | None:
+    try:
+        return ShardCache(directory, INDEX_LIMIT_BYTES)
+    except UserError as error:
+        warnings.warn(
+            f"{error}; each process holds the indexes of remote datasets in memory; set VLM3_CACHE, or `cache` in the "
+            "mixture, to a directory on a local disk",
+            stacklevel=2,
+        )
+        return None
 
 
 def _checksum(path: Path) -> str:

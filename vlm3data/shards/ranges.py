@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from typing import cast
 
 from fsspec import AbstractFileSystem
@@ -10,7 +11,9 @@ from fsspec import AbstractFileSystem
 from vlm3data.retries import ShortRead, StoreError, is_transient, persist
 from vlm3data.storage import read_whole as read_file
 
-__all__ = ["StoreError", "is_transient", "read_file", "read_range"]
+__all__ = ["StoreError", "is_transient", "read_file", "read_pieces", "read_range"]
+
+PIECE_BYTES = 16 << 20
 
 
 def read_range(fs: AbstractFileSystem, path: str, start: int, end: int, closed: threading.Event | None = None) -> bytes:
@@ -36,6 +39,21 @@ def read_range(fs: AbstractFileSystem, path: str, start: int, end: int, closed: 
         return persist(attempt, what, closed, truncated=truncated)
     except FileNotFoundError as error:
         raise StoreError(f"{what}: there is no such file") from error
+
+
+def read_pieces(fs: AbstractFileSystem, path: str) -> Iterator[bytes]:
+    """Yield a whole file in pieces of at most 16 MB: no more of it is in memory at a time.
+
+    Raises FileNotFoundError where there is none, and as `read_range` does.
+    """
+    size = persist(lambda: _size(fs, path), fs.unstrip_protocol(path))
+    if not size:  # or unknown: some HTTP servers do not say
+        yield read_file(fs, path)
+    for start in range(0, size, PIECE_BYTES):
+        piece = read_range(fs, path, start, min(start + PIECE_BYTES, size))
+        if len(piece) < min(PIECE_BYTES, size - start):
+            raise StoreError(f"{fs.unstrip_protocol(path)}: became shorter while it was read")
+        yield piece
 
 
 def _size(fs: AbstractFileSystem, path: str) -> int:

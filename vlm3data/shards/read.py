@@ -10,6 +10,7 @@ import mmap
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -19,11 +20,11 @@ import pyarrow as pa
 import xxhash
 from fsspec import AbstractFileSystem
 
-from vlm3data.shards.cache import ShardCache
+from vlm3data.shards.cache import ShardCache, index_cache
 from vlm3data.shards.checked import about_from, check_places, check_record, damage_named, manifest_from
 from vlm3data.shards.index import DATASET, INDEX_ARROW, INDEX_PARQUET, PLACE
 from vlm3data.shards.original import Unifier, Unify
-from vlm3data.shards.ranges import StoreError, read_file, read_range
+from vlm3data.shards.ranges import StoreError, read_file, read_pieces, read_range
 from vlm3data.shards.write import BLOCK, MANIFEST
 from vlm3data.storage import is_local, list_files, open_store
 from vlm3data.types import Sample, UserError
@@ -115,7 +116,10 @@ class Dataset:
     @cached_property
     def shard_sizes(self) -> np.ndarray:
         """Return the number of samples per shard, in order."""
-        return np.bincount(self._place["shard"], minlength=len(self._shards))
+        shards, many = self._place["shard"], len(self._shards)
+        if len(shards) and shards.max() >= many:
+            raise UserError(f"{self.directory}/{INDEX_ARROW}: is damaged: it has samples in shards that are not listed")
+        return np.bincount(shards, minlength=many)
 
     def missing_shards(self) -> list[str]:
         """Return the names of the shards that are listed but not there."""
@@ -218,7 +222,7 @@ class Dataset:
 
     @cached_property
     def _index(self) -> pa.Table:
-        with damage_named(f"{self.directory}/{INDEX_ARROW}"):
+        with damage_named(f"{self.directory}/{INDEX_ARROW}"), self._not_kept_if_damaged(INDEX_ARROW):
             found = self._file(INDEX_ARROW)
             # Mapped, an index costs no memory of its own, whatever its length and however many workers read it.
             source = pa.memory_map(found) if isinstance(found, str) else pa.BufferReader(found)
@@ -230,9 +234,18 @@ class Dataset:
         path = f"{self.directory}/{name}"
         if self.is_local:
             return path
-        if self._cache is None:
-            return read_file(self._fs, path)
-        return str(self._cache.whole(f"{self.fingerprint}/{name}", lambda: read_file(self._fs, path)))
+        cache = self._cache or index_cache()
+        kept = cache and cache.whole(f"{self.fingerprint}/{name}", lambda: read_pieces(self._fs, path))
+        return read_file(self._fs, path) if kept is None else str(kept)
+
+    @contextmanager
+    def _not_kept_if_damaged(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception:
+            if not self.is_local and (cache := self._cache or index_cache()) is not None:
+                cache.forget(f"{self.fingerprint}/{name}")
+            raise
 
     @cached_property
     def _maps(self) -> dict[int, mmap.mmap]:
