@@ -5,7 +5,8 @@ commit, one at a time; the tests that run its lines are run on it, fastest first
 runs which line is measured once, under coverage. Outcomes are kept by mutant in WORK/outcomes.jsonl: a second run does
 what the first left, and what survived when tests have been added (--retry).
 
-Run: python -m benchmarks.mutants [--count 500] [--seed 1] [--processes 2] [--work DIR] [--retry] [--only NAME]
+Run: python -m benchmarks.mutants [--count 500] [--seed 1] [--processes 2] [--work DIR] [--commit C] [--retry]
+     [--only NAME]
 """
 
 from __future__ import annotations
@@ -32,9 +33,9 @@ REPOSITORY = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 SUBJECTS = ("geometry/*.py", "tasks/**/*.py", "weighting/*.py", "labels.py", "answers.py", "views.py", "candidates.py",
             "metrics.py", "schedule.py", "mixture.py", "stream.py", "randomness.py")  # fmt: skip
-TESTS = ("geometry", "tasks", "calibrators", "test_answers.py", "test_labels.py", "test_metrics.py", "test_views.py", "test_mixture.py",
-         "test_schedule.py", "test_stream.py", "test_pairs.py", "test_changes.py", "test_skips.py", "test_golden.py",
-         "test_calibrated.py", "test_rerender.py", "test_mix_commands.py", "shards/test_original.py",
+TESTS = ("geometry", "tasks", "calibrators", "test_answers.py", "test_labels.py", "test_metrics.py", "test_views.py",
+         "test_mixture.py", "test_schedule.py", "test_stream.py", "test_pairs.py", "test_changes.py", "test_skips.py",
+         "test_golden.py", "test_calibrated.py", "test_rerender.py", "test_mix_commands.py", "shards/test_original.py",
          "sources/test_colmap.py", "sources/test_nuscenes.py", "sources/test_nuscenes_truth.py",
          "sources/test_spatialrgpt.py", "sources/test_synthetic.py", "layouts/test_nuscenes.py", "../differential",
          "../test_contracts.py")  # fmt: skip
@@ -59,13 +60,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "vlm3-mutants")
+    parser.add_argument("--commit", default="HEAD", help="whose files are copied; the same again, to go on with a run")
     parser.add_argument("--retry", action="store_true", help="judge those again that survived")
     parser.add_argument("--only", default="", help="only files whose path contains this; the page stays as it is")
     args = parser.parse_args()
     os.environ.setdefault("REALDATA", str(REPOSITORY.parent / "shared" / "realdata"))
     os.environ["OMP_NUM_THREADS"] = "1"
     args.work.mkdir(parents=True, exist_ok=True)
-    commit = _git("rev-parse", "HEAD").decode().strip()
+    commit = _git("rev-parse", args.commit).decode().strip()
     trees = [_copy(args.work / f"tree-{number}", commit) for number in range(args.processes)]
     sources = {str(p.relative_to(trees[0])): p.read_text() for p in _subjects(trees[0])}
     every = [mutant for file, source in sources.items() for mutant in mutants_of(file, source)]
