@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,9 @@ X, Y, Z, MARK = "#d1495b", "#3a9d5d", "#3d7dca", "#e0a030"
 """Colours of the axes, as everywhere in graphics, and of what is pointed at; legible on white and on near-black."""
 LIGHT = {"ink": "#24292f", "faint": "#8b949e", "paper": "#f3f5f8"}
 DARK = {"ink": "#e6edf3", "faint": "#8b949e", "paper": "#2a303a"}
+
+SCHEMES = {"": LIGHT, "_dark": DARK}
+"""What a file's name ends with, and its colours."""
 
 
 def flow(ink: dict[str, str]) -> plt.Figure:
@@ -320,10 +323,10 @@ PICTURES: dict[str, Callable[[dict[str, str]], plt.Figure]] = {
 }
 
 
-def main(out: Path = IMAGES) -> None:
+def main(out: Path = IMAGES, schemes: Mapping[str, dict[str, str]] = SCHEMES) -> None:
     """Write every picture below `out`."""
     for name, draw in PICTURES.items():
-        for suffix, ink in (("", LIGHT), ("_dark", DARK)):
+        for suffix, ink in schemes.items():
             colours = dict.fromkeys(
                 ("text.color", "axes.labelcolor", "xtick.color", "ytick.color", "axes.edgecolor"), ink["ink"]
             )
