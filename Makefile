@@ -27,6 +27,7 @@ docs: $(READY)  ## the site, in out/site; every link and anchor is checked
 
 pictures: $(READY)  ## docs/images/*.svg, drawn by the code that they are about
 	$(BIN)/python docs/pictures.py
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python docs/terminal.py
 
 bench: $(READY)  ## the tables of docs/expected_results.md
 	$(BIN)/python -m benchmarks.convert
