@@ -54,7 +54,7 @@ def test_the_pictures_are_those_that_the_code_draws(tmp_path):
     drawn["main"](tmp_path, {"": drawn["LIGHT"]})
     names = {path.name for path in tmp_path.iterdir()}
     used = {f"{name}.svg" for page in pages() for name in PICTURE.findall(page.read_text(encoding="utf-8"))}
-    assert names | {name.replace(".svg", "_dark.svg") for name in names} == used
+    assert names | {name.replace(".svg", "_dark.svg") for name in names} <= used
     for name in names:
         assert texts(tmp_path / name) == texts(ROOT / "docs" / "images" / name), f"{name}: say `make pictures`"
 

@@ -13,7 +13,7 @@ from tests.exif_photos import with_exif
 from vlm3data.exif import FOCAL_LENGTH_35MM
 
 Do = Callable[[str], None]
-Maker = Callable[[Path, Do], None]
+Maker = Callable[[Path, Do], object]
 
 PICTURES = "--width-px 128 --height-px 96 --size-jitter 0 --hfov-deg 60,70"
 LAYOUTS = {
@@ -54,8 +54,8 @@ FINDS = ("mix diff",)
 WRITE = ("--out", "--json", "--plots", "--cloud", "--html")
 
 
-def _photo(place: Path, do: Do) -> None:
-    place.write_bytes(with_exif({FOCAL_LENGTH_35MM: 28}, size=(800, 640)))
+def _photo(width_px: int, height_px: int) -> Maker:
+    return lambda place, do: place.write_bytes(with_exif({FOCAL_LENGTH_35MM: 28}, size=(width_px, height_px)))
 
 
 def _distances(place: Path, do: Do) -> None:
@@ -97,9 +97,9 @@ MADE: dict[str, Maker] = {
     "data/wai/dl3dv": _predicted,
     "data/wai/scannetppv2": _layout("wai", "synthetic"),
     "data/church": _layout("colmap", "scene-0000", "--dense true"),
-    "data/photos/kitchen.jpg": _photo,
+    "data/photos/kitchen.jpg": _photo(800, 640),
     "data/photos/photos.jsonl": _distances,
-    "photo.jpg": _photo,
+    "photo.jpg": _photo(1280, 960),
     "out/plaza-train": _scenes("plaza"),
     "out/plaza-test": _scenes("plaza", "test"),
     "out/demo/plaza-train": _scenes("plaza"),
