@@ -23,7 +23,7 @@ unit: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
 
 docs: $(READY)  ## the site, in out/site; every link and anchor is checked
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --config-file docs/site/mkdocs.yml
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --config-file docs/site/mkdocs.yml
 
 pictures: $(READY)  ## docs/images/*.svg, drawn by the code that they are about
 	$(BIN)/python docs/pictures.py

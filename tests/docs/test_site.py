@@ -22,7 +22,7 @@ PICTURE = re.compile(r'(?:srcset|src)="(?:docs/)?images/(\w+)\.svg"')
 def site(tmp_path_factory):
     out = tmp_path_factory.mktemp("site")
     config = ROOT / "docs" / "site" / "mkdocs.yml"
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-f", str(config), "-d", str(out)]
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-f", str(config), "-d", str(out)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return out
