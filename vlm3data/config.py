@@ -39,7 +39,7 @@ MAX_YAML = 1 << 22
 """Characters of a file that people write, and values in it with every alias written out."""
 
 # What PyYAML raises on scalars that are not of the type they claim, and on nesting without end.
-_ODD = (ValueError, KeyError, AttributeError, TypeError, OverflowError, RecursionError)
+_ODD = (ValueError, LookupError, AttributeError, TypeError, OverflowError, RecursionError)
 
 
 def read_yaml(path: str | Path) -> Any:
@@ -57,7 +57,8 @@ def read_yaml(path: str | Path) -> Any:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f" in line {mark.line + 1}" if mark else ""
-        raise UserError(f"{path}: not valid YAML{line}: {' '.join(str(getattr(error, 'problem', error)).split())}") from error
+        problem = " ".join(str(getattr(error, "problem", error)).split())
+        raise UserError(f"{path}: not valid YAML{line}: {problem}") from error
     except _ODD as error:
         raise UserError(f"{path}: not valid YAML: {type(error).__name__}: {_short(str(error))}") from error
 

@@ -84,6 +84,8 @@ HOSTILE: dict[str, str | bytes] = {
     "an ordered mapping": "seed: !!omap [a: 1, b]\n",
     "an int that is none": "seed: !!int abc\n",
     "a float that is none": "seed: !!float abc\n",
+    "an int of nothing": "seed: !!int ''\n",
+    "a float of nothing": "seed: !!float ''\n",
     "a bool that is none": "seed: !!bool abc\n",
     "a time that is none": "seed: !!timestamp abc\n",
     "a null byte": b"seed: \x00\n",

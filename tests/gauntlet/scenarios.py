@@ -300,7 +300,7 @@ class Training(Scenario):
 
         write_tiny_model(self.home / "model", NANO, list(example_texts(count=300)), seed=0)
         options = ("--width-px", 96, "--height-px", 96, "--scenes", 2)
-        told = ("--out", self.home / "shards", "--limit", 12, "--align", "none", "--focal-mode", "none", "--workers", 1)
+        told = ("--out", self.home / "shards", "--limit", 12, "--focal", 100, "--workers", 1)
         if data_command("build", "synthetic", *told, *options):
             raise AssertionError("the build failed")
         path = self.home / "mix.yaml"

@@ -1,8 +1,9 @@
-"""The gauntlet in short: a few cases of every target, other ones in every run of 100 days; and that it can fail."""
+"""The gauntlet in short: a few cases of every target and a few kills; and that it can fail."""
 
 from __future__ import annotations
 
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -11,27 +12,40 @@ from tests.gauntlet import __main__ as gauntlet
 from tests.gauntlet import configs, kills, sandbox, scenarios, state, targets
 from tests.gauntlet.mutations import mutated
 
-CASES = 40
-KILLED = ("build", "rerender", "export llava", "predictions of eval")
+CASES = {"reader": 60, "source": 10, "config": 12, "shards": 6}
+FIRST = 1000
+"""Behind the hostile files, which `test_found` tries one by one."""
+KILLED = ("build", "predictions of eval")
 
 
 @pytest.mark.parametrize("name", [name for name in targets.TARGETS if "build of" not in name])
-def test_damaged_files_are_read_dropped_or_refused(name):
-    found = sandbox.in_processes(name, 1, 0, 120 if name == "config: yaml" else CASES)
+def test_damaged_files_are_read_dropped_or_refused(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "work").mkdir()
+    run, found = targets.opened(name, 1, tmp_path / "work"), sandbox.Outcomes()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for case in range(FIRST, FIRST + CASES[name.partition(":")[0]]):
+            sandbox.judge(found, case, lambda case=case: run(case))
     assert not found.failures
-    assert found.cases >= CASES
+
+
+def test_cases_run_in_a_process_with_limits():
+    found = sandbox.in_processes("reader: npz", 1, 0, 30)
+    assert found.cases == 30
+    assert not found.failures
 
 
 @pytest.mark.parametrize("name", KILLED)
 def test_what_is_killed_loses_nothing(name):
-    found = gauntlet.disturb("kills", name, 1, 0, 6, time.time() + 60)
+    found = gauntlet.disturb("kills", name, 1, 0, 4, time.time() + 60)
     assert not found.failures
     assert found.cases
 
 
-@pytest.mark.parametrize("name", ["no room for a file: build", "a clock that jumps: build", "two at once: build"])
+@pytest.mark.parametrize("name", ["no room for a file: build", "two at once: build"])
 def test_what_is_disturbed_loses_nothing(name):
-    found = gauntlet.disturb("faults", name, 1, 0, 3, time.time() + 60)
+    found = gauntlet.disturb("faults", name, 1, 0, 2, time.time() + 60)
     assert not found.failures
     assert found.cases
 
