@@ -17,8 +17,8 @@ COMPILING_PAYS_FROM = 200
 """Steps: compiling takes about a minute, and saves a third of each step."""
 
 
-def arguments(config: SftConfig) -> SFTConfig:
-    """Return the trainer's arguments for `config`."""
+def arguments(config: SftConfig, is_fast: bool = True) -> SFTConfig:
+    """Return the trainer's arguments for `config`; `is_fast` tells whether the model is one of `fast`."""
     args = SFTConfig(
         output_dir=config.out,
         max_steps=config.steps,
@@ -43,8 +43,9 @@ def arguments(config: SftConfig) -> SFTConfig:
         save_total_limit=2,
         logging_steps=config.log_every,
         logging_nan_inf_filter=False,
-        # Every batch has images, so no parameter is ever unused; looking for such costs a pass over the graph.
-        ddp_find_unused_parameters=False,
+        # Every batch has images, so a Qwen3-VL uses all its weights; looking for such costs a pass over the graph.
+        # Others may not: LLaVA leaves out the last layers of its vision tower.
+        ddp_find_unused_parameters=not is_fast,
         # Nothing that a step changes is kept outside the weights.
         ddp_broadcast_buffers=False,
         report_to=list(config.report_to) or "none",

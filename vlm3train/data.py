@@ -105,7 +105,15 @@ class StreamLoader(DataLoader[Any]):
         batches = super().__iter__()
         while True:
             began = time.monotonic()
-            arrived = next(batches)
+            try:
+                arrived = next(batches)
+            except RuntimeError as error:
+                if "DataLoader worker" not in str(error):
+                    raise
+                raise UserError(
+                    f"a process that reads samples has died ({str(error).splitlines()[0]}); most often that is the "
+                    "system, short of memory: lower --workers or --batch-size, then --resume"
+                ) from error
             self.waited_s += time.monotonic() - began
             if isinstance(arrived, UserError):
                 raise arrived
@@ -147,7 +155,15 @@ def make_loader(
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
         prefetch_factor=4 if workers else None,
+        worker_init_fn=_begin_worker,
     )
     if on_skips is not None:
         loader.on_skips = on_skips
     return loader
+
+
+def _begin_worker(worker: int) -> None:
+    """Keep OpenCV to one thread: its others do not survive a fork, and every core has a worker of its own."""
+    import cv2
+
+    cv2.setNumThreads(1)

@@ -45,9 +45,9 @@ class Ledger:
         counts = torch.stack([torch.ones_like(tokens), tokens, answers, torch.zeros_like(tokens)], dim=1)
         self._counts.index_add_(0, of, counts.double())
         if self._sums is None:
-            self._sums = torch.zeros(len(self.names), 2, device=made.losses.device)
+            self._sums = torch.zeros(len(self.names), 2, dtype=_widest(made.losses.device), device=made.losses.device)
         row = of.repeat_interleave(answers).to(self._sums.device, non_blocking=True)
-        self._sums.index_add_(0, row, torch.stack([made.losses.detach(), made.right.float()], dim=1))
+        self._sums.index_add_(0, row, torch.stack([made.losses.detach(), made.right], dim=1).to(self._sums.dtype))
 
     def skip(self, skips: Sequence[Skip]) -> None:
         """Count damaged samples."""
@@ -56,8 +56,9 @@ class Ledger:
 
     def take(self) -> dict[str, Account]:
         """Return the accounts of all ranks and begin anew; every rank must call it."""
-        sums = torch.zeros(len(self.names), 2) if self._sums is None else self._sums
-        whole = torch.cat([self._counts.to(sums.device, torch.float32), sums.float()], dim=1)
+        sums = torch.zeros(len(self.names), 2, dtype=torch.float64) if self._sums is None else self._sums
+        # In float64: in float32, counts of tokens are rounded from 16.8 million on.
+        whole = torch.cat([self._counts.to(sums), sums], dim=1)
         if torch.distributed.is_initialized():
             torch.distributed.all_reduce(whole)
         self._counts.zero_()
@@ -67,3 +68,8 @@ class Ledger:
             mean = (loss / answers, right / answers) if answers else (float("nan"), float("nan"))
             accounts[name] = Account(int(samples), int(tokens), int(answers), *mean, int(skipped))
         return accounts
+
+
+def _widest(device: torch.device) -> torch.dtype:
+    """Return the widest floats a device can add up: Apple's GPUs have no float64."""
+    return torch.float32 if device.type == "mps" else torch.float64

@@ -40,20 +40,27 @@ class Log(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Start the bar, and go on from the last line that still holds."""
-        if self.path.exists():
-            lines = [json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines()]
-            kept = [line for line in lines if line["step"] <= state.global_step]
+        state.compute_steps(args, state.max_steps)  # a checkpoint brings along how often its own run saved and logged
+        # No other process reads it, for it may be half written then.
+        if self.is_main and self.path.exists():
+            # A run that was killed may have left half a line at the end.
+            whole = [
+                text for text in self.path.read_text(encoding="utf-8").splitlines(keepends=True) if text[-1] == "\n"
+            ]
+            kept = [line for line in map(json.loads, whole) if line["step"] <= state.global_step]
             if kept:
                 self._skipped.update(kept[-1].get("skipped", {}))
                 self._tokens = kept[-1].get("tokens", 0)
-            if self.is_main:
-                self.path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+            self.path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
         self._task = self.bar.add_task("training", total=state.max_steps, completed=state.global_step)
         self.bar.start()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Move the bar."""
+        """Move the bar; see to a line at each checkpoint, or one resumed from it would miss counts, and at the end."""
         self.bar.update(self._task, completed=state.global_step)
+        saves = args.save_strategy == "steps" and state.global_step % state.save_steps == 0
+        if saves or state.global_step == state.max_steps:
+            control.should_log = True
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
         """Print and keep what the steps since the last line brought; `logs` is completed for the loggers behind."""

@@ -98,8 +98,9 @@ def train(config: SftConfig) -> bool:
 
     processor = load_processor(config.model, config.image_resize)
     model = prepared(load_model(config.model, config.weights), config.lora, config.freeze, config.seed)
-    compiled = compiles(config, fast.is_fast(model))
-    trainer = StreamTrainer(model, processor, mixture, arguments(config), _step(checkpoint), compiled)
+    is_fast = fast.is_fast(model)
+    settings, compiled = arguments(config, is_fast), compiles(config, is_fast)
+    trainer = StreamTrainer(model, processor, mixture, settings, _step(checkpoint), compiled)
     _record(config, out, trainer.samples_per_step, mixture, _step(checkpoint))
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.save_whole(out)
@@ -110,11 +111,7 @@ def train(config: SftConfig) -> bool:
 
 def _checkpoint(config: SftConfig, out: Path) -> Path | None:
     """Return the checkpoint to go on from; a directory that holds a run is not silently written over."""
-    found = max(
-        (path for path in out.glob("checkpoint-*") if (path / "trainer_state.json").exists()),
-        key=_step,
-        default=None,
-    )
+    found = max(filter(_is_whole, out.glob("checkpoint-*")), key=_step, default=None)
     finished = any(out.glob("model*.safetensors"))
     if config.resume and found is None:
         raise UserError(f"{out}: no checkpoint to resume from; leave out --resume, or train with --save-every")
@@ -123,6 +120,15 @@ def _checkpoint(config: SftConfig, out: Path) -> Path | None:
     if found and (_step(found) > config.steps or (_step(found) == config.steps and finished)):
         raise UserError(f"{found} is already at step {_step(found)} of {config.steps}; ask for more --steps")
     return found
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    """Tell whether a run can go on from `checkpoint`: without the optimizer's state the trainer would begin it anew."""
+    try:
+        json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))  # written last
+    except (OSError, ValueError):
+        return False
+    return (checkpoint / "scheduler.pt").exists() and any(checkpoint.glob("optimizer*"))
 
 
 def _record(config: SftConfig, out: Path, samples_per_step: int, mixture: Mixture, step: int) -> None:

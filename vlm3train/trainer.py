@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from vlm3train.families.contract import Processor
 
 
+SETTINGS = ("initial_lr", "betas", "weight_decay")
+"""What a run says of its optimizer; the learning rate follows from the first."""
+
+
 class StreamTrainer(SFTTrainer):
     """Trains on positions first_step·(global batch) and on of a mixture's stream."""
 
@@ -76,6 +80,11 @@ class StreamTrainer(SFTTrainer):
             done = super().train(*args, **kwargs)
             self._watch.check(wait=True)
             return done
+        except torch.OutOfMemoryError as error:  # of a batch: see `training_step`
+            raise UserError(
+                "weights, gradients and the optimizer's state do not fit into the GPU's memory; spread them over "
+                "several GPUs with --shard full, train adapters with --lora-rank, or say --weights bfloat16"
+            ) from error
         finally:
             self._log.bar.stop()
 
@@ -98,6 +107,11 @@ class StreamTrainer(SFTTrainer):
         self._watch.note(self.state.global_step + 1, meta.keys, loss)
         self._meter.count(meta.tokens, grids)
         return loss
+
+    def _get_grad_norm(self, model: Any, grad_norm: torch.Tensor | None = None) -> torch.Tensor:
+        norm = super()._get_grad_norm(model, grad_norm)
+        self._watch.note_norm(self.state.global_step + 1, norm)
+        return norm
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -160,6 +174,19 @@ class StreamTrainer(SFTTrainer):
         name = Path(str(self.args.output_dir)) / f"checkpoint-{self.state.global_step}"
         _written(name, lambda: super(StreamTrainer, self)._save_checkpoint(model, trial))
         self._meter.leave_out(time.monotonic() - began)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """Go on with the checkpoint's state, but with this run's settings: loading would put back the old ones."""
+        ours = [{name: group[name] for name in SETTINGS if name in group} for group in self.optimizer.param_groups]
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is None:
+            return
+        schedule = self.lr_scheduler
+        schedule.base_lrs = [group["initial_lr"] for group in ours]
+        rates = [rate(schedule.last_epoch) for rate in schedule.lr_lambdas]
+        schedule._last_lr = [base * rate for base, rate in zip(schedule.base_lrs, rates, strict=True)]
+        for group, values, lr in zip(self.optimizer.param_groups, ours, schedule._last_lr, strict=True):
+            group |= values | {"lr": lr}
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         super()._save(output_dir, state_dict)

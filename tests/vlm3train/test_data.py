@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from itertools import islice
 from pathlib import Path
 
+import cv2
 import pytest
 
 from vlm3data.mixture import Mixture
@@ -72,3 +75,24 @@ def test_what_a_worker_refuses_is_said_in_its_own_words(mixture, workers):
     batches = LocalBatches(Mixture.load(mixture), Layout(0, 1, 2), 0)
     with pytest.raises(UserError, match=r"\Asample x: is refused\Z"):
         next(iter(make_loader(batches, refuse, workers)))
+
+
+def die(samples):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_worker_that_dies_is_said_in_one_line(mixture):
+    batches = LocalBatches(Mixture.load(mixture), Layout(0, 1, 2), 0)
+    with pytest.raises(UserError, match=r"reads samples has died \(.*\); .* lower --workers") as caught:
+        next(iter(make_loader(batches, die, 1)))
+    assert "\n" not in str(caught.value)
+
+
+def threads(samples):
+    return cv2.getNumThreads()
+
+
+def test_a_worker_keeps_to_its_core(mixture):
+    batches = LocalBatches(Mixture.load(mixture), Layout(0, 1, 2), 0)
+    cv2.setNumThreads(2)
+    assert next(iter(make_loader(batches, threads, 1))) == 1

@@ -10,8 +10,10 @@ import torch
 
 from vlm3data.mixture import Mixture
 from vlm3data.stream import open_stream
-from vlm3train.collate import TrainCollator
+from vlm3train.collate import Meta, TrainCollator
 from vlm3train.flops import Arithmetic, peak_flops
+from vlm3train.ledger import Ledger
+from vlm3train.loss import AnswerTokens
 from vlm3train.models import load_model
 from vlm3train.sft import SftConfig, train
 
@@ -119,8 +121,9 @@ class Qwen3VL4B:
         deepstack_visual_indexes = (5, 11, 17)
 
 
-def test_a_run_goes_on_counting_where_it_was_stopped(two_datasets, model_dir, tmp_path):
-    settings = {"batch_size": 2, "lr": 1e-3, "workers": 0, "log_every": 1, "bf16": False, "save_every": 2}
+@pytest.mark.parametrize(("log_every", "steps"), [(1, [1, 2, 3, 4]), (3, [2, 3, 4])])
+def test_a_run_goes_on_counting_where_it_was_stopped(two_datasets, model_dir, tmp_path, log_every, steps):
+    settings = {"batch_size": 2, "lr": 1e-3, "workers": 0, "log_every": log_every, "bf16": False, "save_every": 2}
     values = {"model": str(model_dir), "mixture": two_datasets} | settings
     train(SftConfig.check(values | {"out": str(tmp_path / "whole"), "steps": 4}, "test"))
     train(SftConfig.check(values | {"out": str(tmp_path / "parts"), "steps": 2}, "test"))
@@ -129,6 +132,26 @@ def test_a_run_goes_on_counting_where_it_was_stopped(two_datasets, model_dir, tm
         [json.loads(line) for line in (Path(tmp_path) / name / "log.jsonl").read_text().splitlines()]
         for name in ("whole", "parts")
     )
+    assert [line["step"] for line in whole] == steps, "a line at each checkpoint too"
     for a, b in zip(whole, parts, strict=True):
         assert (a["tokens"], a["samples"]) == (b["tokens"], b["samples"])
         assert a["datasets"].keys() == b["datasets"].keys()
+
+
+def test_the_last_steps_are_logged_too(two_datasets, model_dir, tmp_path):
+    settings = {"batch_size": 2, "lr": 1e-3, "workers": 0, "log_every": 2, "bf16": False, "steps": 3}
+    train(SftConfig.check({"model": str(model_dir), "mixture": two_datasets, "out": str(tmp_path)} | settings, "test"))
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [(line["step"], sum(row["samples"] for row in line["datasets"].values())) for line in lines] == [
+        (2, 4),
+        (3, 2),
+    ]
+
+
+def test_counts_and_losses_are_not_rounded(two_datasets):
+    ledger = Ledger(Mixture.load(two_datasets))
+    for loss in (2.0**24, 1.0):
+        meta = Meta(keys=["a"], datasets=["wide"], tokens=[int(loss)], loss_tokens=[1])
+        ledger.add(meta, AnswerTokens(torch.tensor([loss]), torch.tensor([True])))
+    account = ledger.take()["wide"]
+    assert (account.tokens, account.loss, account.right) == (2**24 + 1, (2**24 + 1) / 2, 1.0)

@@ -15,6 +15,8 @@ from vlm3train.fast.attention import NAME, attention_by_image
 from vlm3train.fast.places import Places
 
 MODEL_TYPES = ("qwen3_vl",)
+CAUSAL_ALONE = ("sdpa", "flash_attention")
+"""Transformers' attentions that do not look ahead when they are given no mask."""
 
 
 def is_fast(model: Any) -> bool:
@@ -101,8 +103,15 @@ def _bounds(lengths: tuple[int, ...], device: torch.device) -> torch.Tensor:
 
 
 def install(model: Any) -> None:
-    """Let the images of a batch attend to themselves in one call, here and in the stock forward pass."""
+    """Let the images of a batch attend to themselves in one call, here and in the stock forward pass.
+
+    The text's attention becomes one that is causal without a mask: a checkpoint may ask for transformers' `eager`,
+    which then sees the answers ahead.
+    """
     from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
     ALL_ATTENTION_FUNCTIONS.register(NAME, attention_by_image)
     model.model.visual.config._attn_implementation = NAME
+    text = model.model.language_model.config
+    if not text._attn_implementation.startswith(CAUSAL_ALONE):
+        text._attn_implementation = "sdpa"

@@ -78,3 +78,13 @@ def test_the_installed_model_still_answers_as_before(model_dir, batch):
     inputs = {name: value for name, value in batch.items() if name != "labels"}
     with torch.no_grad():
         np.testing.assert_allclose(ours(**inputs).logits, plain(**inputs).logits, atol=2e-6)
+
+
+def test_a_checkpoint_that_asks_for_eager_attention_does_not_look_ahead(model_dir, batch, model):
+    eager = load_model(str(model_dir)).train()
+    eager.set_attn_implementation("eager")
+    install(eager)
+    with torch.no_grad():
+        (_, want), (_, states) = _fast(model, batch), _fast(eager, batch)
+    seen = batch["attention_mask"].bool()
+    torch.testing.assert_close(states[seen], want[seen], atol=2e-6, rtol=1e-5)

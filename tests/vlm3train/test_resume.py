@@ -1,0 +1,83 @@
+"""A resumed run follows the settings it was resumed with, from a checkpoint that is whole."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from vlm3data.types import UserError
+from vlm3train.sft import SftConfig, train
+
+
+@pytest.fixture(scope="module")
+def settings(model_dir, mixture) -> dict[str, object]:
+    sizes = {"steps": 6, "batch_size": 2, "workers": 0, "bf16": False}
+    return {"model": str(model_dir), "mixture": mixture, "lr": 1e-3, "log_every": 1, "save_every": 3} | sizes
+
+
+@pytest.fixture(scope="module")
+def whole(settings, tmp_path_factory) -> Path:
+    """Return the directory of a run with checkpoints at steps 3 and 6."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    train(SftConfig.check(settings | {"out": str(out)}, "test"))
+    return out
+
+
+@pytest.fixture
+def stopped(whole, tmp_path) -> Path:
+    """Return the directory of that run as if it had been stopped after step 3."""
+    shutil.copytree(whole, tmp_path / "run", ignore=shutil.ignore_patterns("*.safetensors", "checkpoint-6"))
+    shutil.copytree(whole / "checkpoint-3", tmp_path / "run" / "checkpoint-3", dirs_exist_ok=True)
+    return tmp_path / "run"
+
+
+def _resumed(settings: dict[str, object], out: Path, **changes: object) -> list[dict]:
+    train(SftConfig.check(settings | {"out": str(out), "resume": True} | changes, "test"))
+    return _log(out)
+
+
+def _log(out: Path) -> list[dict]:
+    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+
+
+def test_another_learning_rate_is_followed(settings, whole, stopped):
+    rates = [line["lr"] for line in _log(whole)]
+    resumed = [line["lr"] for line in _resumed(settings, stopped, lr=1e-4)]
+    assert resumed == pytest.approx(rates[:3] + [rate / 10 for rate in rates[3:]])
+    assert rates[4] > 0
+
+
+def test_another_interval_of_saving_is_followed(settings, stopped):
+    _resumed(settings, stopped, save_every=1)
+    assert {path.name for path in stopped.glob("checkpoint-*")} == {"checkpoint-5", "checkpoint-6"}
+
+
+def test_half_a_line_that_a_kill_left_is_dropped(settings, whole, stopped):
+    with (stopped / "log.jsonl").open("a") as file:
+        file.write('{"step": 7, "lo')
+    assert [line["tokens"] for line in _resumed(settings, stopped)] == [line["tokens"] for line in _log(whole)]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda folder: (folder / "trainer_state.json").write_text('{"half":'),
+        lambda folder: (folder / "optimizer.pt").unlink(),
+        lambda folder: (folder / "scheduler.pt").unlink(),
+    ],
+    ids=["half a state", "no optimizer", "no schedule"],
+)
+def test_a_checkpoint_that_is_not_whole_is_not_gone_on_from(settings, stopped, damage):
+    shutil.copytree(stopped / "checkpoint-3", stopped / "checkpoint-5")
+    damage(stopped / "checkpoint-5")
+    assert len(_resumed(settings, stopped, steps=4)) == 4
+    shutil.rmtree(stopped / "checkpoint-5")
+    for path in stopped.glob("checkpoint-*"):
+        damage(path)
+    for path in stopped.glob("model*.safetensors"):
+        path.unlink()
+    with pytest.raises(UserError, match="no checkpoint to resume from"):
+        _resumed(settings, stopped)

@@ -1,0 +1,69 @@
+"""What is no number stops a run on every process, and nothing of it is saved."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+import vlm3train.models
+from vlm3data.types import UserError
+from vlm3train.sft import SftConfig, train
+from vlm3train.trainer import StreamTrainer
+from vlm3train.watch import LossWatch
+
+
+@pytest.fixture
+def config(model_dir, mixture, tmp_path) -> SftConfig:
+    settings = {"steps": 4, "batch_size": 2, "lr": 1e-3, "workers": 0, "log_every": 100, "save_every": 1, "bf16": False}
+    return SftConfig.check(
+        {"model": str(model_dir), "mixture": mixture, "out": str(tmp_path / "run")} | settings, "test"
+    )
+
+
+def test_a_norm_is_that_of_all_batches_of_its_step():
+    watch = LossWatch()
+    watch.note(1, ["a"], torch.tensor(1.0))
+    watch.note_norm(1, torch.tensor(2.0))
+    watch.note(2, ["b"], torch.tensor(1.0))
+    watch.note(2, ["c"], torch.tensor(1.0))
+    watch.note_norm(2, torch.tensor(math.inf))
+    with pytest.raises(UserError, match=r"the gradients' norm became inf at step 2, in a batch of the samples b, c;"):
+        watch.check()
+
+
+def test_the_loss_that_came_first_is_named():
+    watch = LossWatch()
+    watch.note(3, ["a"], torch.tensor(math.nan))
+    watch.note_norm(3, torch.tensor(math.nan))
+    with pytest.raises(UserError, match="the loss became nan at step 3, in a batch of the samples a;"):
+        watch.check()
+
+
+def test_an_infinite_gradient_with_a_loss_that_is_a_number_is_never_saved(config, monkeypatch):
+    load, calls = vlm3train.models.load_model, []
+
+    def infinite_in_step_two(gradient: torch.Tensor) -> torch.Tensor:
+        calls.append(gradient)
+        return gradient * math.inf if len(calls) == 2 else gradient
+
+    def hooked(*arguments):
+        model = load(*arguments)
+        model.model.language_model.norm.weight.register_hook(infinite_in_step_two)
+        return model
+
+    monkeypatch.setattr(vlm3train.models, "load_model", hooked)
+    with pytest.raises(UserError, match=r"the gradients' norm became (inf|nan) at step 2"):
+        train(config)
+    assert [path.name for path in Path(config.out).glob("checkpoint-*")] == ["checkpoint-1"]
+
+
+def test_a_step_that_does_not_fit_into_memory_says_what_to_do(config, monkeypatch):
+    def full(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(StreamTrainer, "_get_grad_norm", full)
+    with pytest.raises(UserError, match=r"optimizer's state do not fit .* --shard full"):
+        train(config)
