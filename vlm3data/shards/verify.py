@@ -82,7 +82,7 @@ def _index_problems(fs: Any, directory: str, manifests: list[dict[str, Any]]) ->
         try:
             data = read_file(fs, f"{directory}/{name}")
             found = pq.read_table(io.BytesIO(data)) if name == INDEX_PARQUET else pa.ipc.open_file(data).read_all()
-        except (OSError, StoreError, pa.ArrowInvalid) as error:
+        except (OSError, StoreError, ValueError, pa.ArrowException) as error:
             yield f"{name} cannot be read: {error}"
             continue
         if not found.schema.equals(table.schema) or len(found) != len(table):
