@@ -61,6 +61,12 @@ def write_jsonl(root: Path, records: list[object], name: str = "toy_train.jsonl"
     return root
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_index_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep the indexes of remote datasets where the tests' other files are, not in the user's cache."""
+    os.environ["VLM3_CACHE"] = str(tmp_path_factory.mktemp("indexes"))
+
+
 @pytest.fixture
 def toy_root(tmp_path: Path) -> Path:
     """Return the root of a good JSON Lines dataset with twelve images."""

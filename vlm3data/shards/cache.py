@@ -8,8 +8,8 @@ samples that were really used take space, and a node that reads an eighth of a d
 Past the limit, the shards that were not used for longest are deleted, by one process at a time. The limit is looked
 after whenever a process has written a 64th of it (at most 64 MB), so that it may be passed by that much per process.
 
-A mixture without a cache keeps the indexes of its remote datasets all the same, in `index_cache`: a machine then has each
-once, and all its processes map it.
+Without a cache in the mixture the indexes of its remote datasets are kept all the same, in `index_cache`: a machine
+then has each once, and all its processes map it.
 """
 
 from __future__ import annotations

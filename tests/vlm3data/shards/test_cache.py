@@ -11,6 +11,7 @@ from pathlib import Path
 
 import filelock
 import fsspec
+import pyarrow as pa
 import pytest
 import xxhash
 
@@ -172,3 +173,95 @@ def test_the_directory_may_name_the_environment(tmp_path, monkeypatch, built):
     monkeypatch.setenv("SCRATCH_DISK", str(tmp_path / "here"))
     keys(mixture("memory://cached", Path("$SCRATCH_DISK/vlm3")), 2)
     assert list((tmp_path / "here" / "vlm3").glob("*/*.tar"))
+
+
+# --- indexes, without a cache in the mixture
+
+
+@pytest.fixture
+def indexes(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("VLM3_CACHE", str(tmp_path / "indexes"))
+    return tmp_path / "indexes"
+
+
+def test_a_machine_fetches_an_index_once_and_maps_it(built, indexes, monkeypatch):
+    expected = keys(mixture(built, None, seed=3))
+    assert keys(mixture("memory://cached", None, seed=3)) == expected
+    assert [path.suffix for path in indexes.glob("*/*")] == [".arrow"], "indexes only: samples are read anew"
+    memory = fsspec.filesystem("memory")
+    index = memory.cat_file("/cached/index.arrow")
+    memory.rm_file("/cached/index.arrow")
+    monkeypatch.setattr(pa, "BufferReader", None)  # in memory it would be read from there
+    try:
+        assert keys(mixture("memory://cached", None, seed=3)) == expected
+    finally:
+        memory.pipe_file("/cached/index.arrow", index)
+
+
+def test_the_users_cache_has_them_where_nothing_is_said(built, tmp_path, monkeypatch):
+    monkeypatch.delenv("VLM3_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    keys(mixture("memory://cached", None), 2)
+    assert list((tmp_path / "vlm3" / "index").glob("*/index-*.arrow"))
+
+
+def test_without_a_place_for_them_a_line_says_so(built, indexes):
+    indexes.write_text("")
+    with pytest.warns(UserWarning, match=r"in memory; set VLM3_CACHE, or `cache` in the mixture, to a directory"):
+        assert keys(mixture("memory://cached", None), 4) == keys(mixture(built, None), 4)
+
+
+def test_a_disk_that_fills_meanwhile_is_warned_of(built, indexes, monkeypatch):
+    def full(*_: object) -> Path:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.warns(
+        UserWarning, match=r"cannot keep .*index.arrow, so each process holds it in memory.*No space left"
+    ):
+        assert keys(mixture("memory://cached", None), 4) == keys(mixture(built, None), 4)
+    assert not list(indexes.glob("*/*"))
+
+
+def test_what_is_damaged_in_the_store_is_asked_for_again(built, indexes):
+    memory = fsspec.filesystem("memory")
+    index = memory.cat_file("/cached/index.arrow")
+    memory.pipe_file("/cached/index.arrow", index[:300])
+    try:
+        with pytest.raises(UserError, match=r"index\.arrow: is damaged"):
+            keys(mixture("memory://cached", None), 2)
+    finally:
+        memory.pipe_file("/cached/index.arrow", index)
+    assert keys(mixture("memory://cached", None)) == keys(mixture(built, None))
+
+
+def test_a_store_that_fails_is_not_taken_for_a_full_disk(tmp_path):
+    def load():
+        yield b"some"
+        raise OSError("the store is gone")
+
+    with pytest.raises(OSError, match="the store is gone"):
+        ShardCache(str(tmp_path), 10**9).whole("f/index.arrow", load)
+    assert not list(tmp_path.glob("*/*"))
+
+
+def load_slowly(directory: str, log: str) -> bytes:
+    """Ask for a file that takes a while, and note that it was loaded."""
+
+    def load():
+        with Path(log).open("a") as file:
+            file.write("loaded\n")
+        time.sleep(0.5)
+        yield b"an "
+        yield b"index"
+
+    path = ShardCache(directory, 10**9).whole("f/index.arrow", load)
+    assert path is not None
+    return path.read_bytes()
+
+
+def test_of_many_processes_one_loads(tmp_path):
+    with multiprocessing.get_context("spawn").Pool(3) as pool:
+        found = pool.starmap(load_slowly, [(str(tmp_path / "c"), str(tmp_path / "log"))] * 3)
+    assert found == [b"an index"] * 3
+    assert (tmp_path / "log").read_text() == "loaded\n"
