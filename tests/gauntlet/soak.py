@@ -141,12 +141,14 @@ class _Rounds:
         stop = threading.Event()
 
         def kill() -> None:
-            while not stop.wait(0.7):
+            left = 2  # more than a few, and a build rightly gives up
+            while left and not stop.wait(0.7):
                 workers = [pid for pid in _children(os.getpid()) if b"spawn_main" in _command(pid)]
                 if workers and not stop.is_set():
                     with contextlib.suppress(ProcessLookupError):
                         os.kill(self.rng.choice(workers), signal.SIGKILL)
                         self.done["workers killed"] += 1
+                        left -= 1
                     stop.wait(1.5)
 
         thread = threading.Thread(target=kill)

@@ -201,6 +201,18 @@ def test_predictions_that_never_began_can_be_gone_on_with(tmp_path):
         assert len(again) == 0
 
 
+def test_an_export_that_goes_on_leaves_nothing_that_was_begun(shards, tmp_path):
+    out = tmp_path / "out"
+    assert cli("export", shards, "--format", "llava", "--out", out) == "read"
+    whole = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    about = orjson.loads((out / "export.json").read_bytes())
+    (out / "export.json").unlink()
+    (out / "export.unfinished.json").write_bytes(orjson.dumps(about["request"]))
+    (out / "images" / "x.jpg.0123.tmp").write_bytes(b"begun")
+    assert cli("export", shards, "--format", "llava", "--out", out) == "read"
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == whole
+
+
 def test_an_interrupted_command_says_that_it_goes_on(tmp_path):
     code = (
         "import os, signal, sys\nfrom cyclopts import App\nfrom vlm3data.command import run_app\n"

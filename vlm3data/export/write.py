@@ -7,6 +7,7 @@ import posixpath
 from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -18,7 +19,7 @@ from vlm3data.export.llava import LLAVA, QWEN_VL
 from vlm3data.export.rows import RowFormat
 from vlm3data.export.sharegpt import SHAREGPT
 from vlm3data.shards.write import sample_files
-from vlm3data.storage import list_files, open_store, path_below, read_whole, write_whole
+from vlm3data.storage import TEMPORARY, is_local, list_files, open_store, path_below, read_whole, write_whole
 from vlm3data.types import Drop, UserError
 
 FINISHED, UNFINISHED = "export.json", "export.unfinished.json"
@@ -58,7 +59,12 @@ def _begin(fs: AbstractFileSystem, directory: str, out: str, request: dict[str, 
         before = found["request"] if marker == FINISHED else found
         if before != orjson.loads(orjson.dumps(request)):
             raise UserError(f"{out} holds another export ({marker} says which); choose another --out, or delete it")
-        return found if marker == FINISHED else None
+        if marker == FINISHED:
+            return found
+        if is_local(fs):  # what a run that was killed had begun
+            for begun in Path(directory).rglob(f"*{TEMPORARY}"):
+                begun.unlink(missing_ok=True)
+        return None
     if list_files(fs, directory, ""):
         raise UserError(f"{out} is not empty and no export; choose another --out")
     fs.makedirs(directory, exist_ok=True)
