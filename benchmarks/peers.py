@@ -1,7 +1,8 @@
 """One reader of the benchmark `mixture`, alone in its process: read the tars of two datasets, 70:30, shuffled.
 
 Each is used as its own documentation advises for a weighted mixture; all hand over JPEG and JSON bytes (datasets has
-parsed the JSON by then), and decode with simplejpeg where decoding is asked for.
+parsed the JSON by then), and decode with simplejpeg where decoding is asked for. MosaicML Streaming and litdata read no
+tars: they read the same samples in their own format, converted before the clock starts.
 
 Run: python benchmarks/peers.py READER bytes|decoded SAMPLES SPEC TAR...
 """
@@ -144,6 +145,38 @@ def energon(spec: Any, by_dataset: list[list[str]]) -> Iterator[tuple[bytes, Any
         yield sample.image, sample.record
 
 
+def mosaic(spec: Any, by_dataset: list[list[str]]) -> Iterator[tuple[bytes, Any]]:
+    """Two streams of MDS with their proportions, shuffled, epoch after epoch."""
+    from streaming import MDSWriter, Stream, StreamingDataset
+
+    streams = []
+    for weight, tars in zip(WEIGHTS, by_dataset, strict=True):
+        out = Path(tars[0]).parent / "mds"
+        if not (out / "index.json").exists():
+            with MDSWriter(out=str(out), columns={"image": "bytes", "record": "bytes"}) as writer:
+                for place in range(len(source := TarSource(tars))):
+                    writer.write(dict(zip(("image", "record"), source[place], strict=True)))
+        streams.append(Stream(local=str(out), proportion=weight))
+    dataset = StreamingDataset(streams=streams, shuffle=True, batch_size=1)
+    for sample in chain.from_iterable(repeat(dataset)):
+        yield sample["image"], sample["record"]
+
+
+def litdata(spec: Any, by_dataset: list[list[str]]) -> Iterator[tuple[bytes, Any]]:
+    """A weighted combination of optimised, shuffled datasets."""
+    import litdata as ld
+
+    parts = []
+    for tars in by_dataset:
+        out = Path(tars[0]).parent / "litdata"
+        if not (out / "index.json").exists():
+            source = TarSource(tars)
+            ld.optimize(source.__getitem__, list(range(len(source))), str(out), chunk_bytes="64MB", num_workers=1)
+        parts.append(ld.StreamingDataset(str(out), shuffle=True))
+    mixed = ld.CombinedStreamingDataset(parts, weights=WEIGHTS, iterate_over_all=False)
+    yield from chain.from_iterable(repeat(mixed))
+
+
 READERS = {
     "tarfile": tarfile_sequential,
     "vlm3": vlm3,
@@ -151,6 +184,8 @@ READERS = {
     "datasets": datasets,
     "grain": grain,
     "energon": energon,
+    "mosaic": mosaic,
+    "litdata": litdata,
 }
 
 
@@ -164,13 +199,13 @@ def main() -> None:
         import simplejpeg
     for _ in islice(stream, BUFFER):
         pass
-    begin = time.perf_counter()
+    begin, cpu = time.perf_counter(), time.process_time()
     total = 0
     for image, _ in islice(stream, int(samples)):
         total += simplejpeg.decode_jpeg(image).shape[0] if what == "decoded" else len(image)
-    seconds = time.perf_counter() - begin
+    seconds, cpu = time.perf_counter() - begin, time.process_time() - cpu
     assert total
-    print(json.dumps({"seconds": seconds, "samples": int(samples)}))
+    print(json.dumps({"seconds": seconds, "cpu_seconds": cpu, "samples": int(samples)}))
 
 
 if __name__ == "__main__":
