@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, NamedTuple, overload
+from typing import Any, Literal, NamedTuple, get_args, overload
 
 import numpy as np
 import orjson
@@ -101,6 +101,8 @@ class Unifier:
         config = about["config"]
         self._facts = facts_of(about["facts"])
         self._seed, self._depth_kind = config["seed"], config["label_depth"]
+        if self._depth_kind not in get_args(DepthKind):
+            raise ValueError(f"label_depth {self._depth_kind!r}")
         self._quality = config["jpeg_quality"]
         self._move = partial(
             move_of,
