@@ -148,3 +148,23 @@ def test_there_are_four_by_four_cells_and_eight_bins_of_log_depth():
     assert sorted(zip((u[chosen] // 200).tolist(), (v[chosen] // 100).tolist(), strict=True)) == [
         (column, row) for column in range(4) for row in range(4)
     ]
+
+
+def test_padding_is_out_of_sight_and_all_else_in_it():
+    """A unified image of 40 x 30 in the middle of 64 x 32, then 64 x 48 cut out of one of 70 x 60."""
+    lens = Camera(50.0, 50.0, 20.0, 15.0, 40, 30)
+    v, u = np.mgrid[-3:60, -3:80]
+    places = np.stack([u.ravel(), v.ravel()], axis=1)
+    small, padded = Camera(50.0, 50.0, 20.0, 15.0, 40, 30), Camera(50.0, 50.0, 32.0, 16.0, 64, 32)
+    seen = labels.in_sight(places, Move(lens, small, padded, (1.0, 1.0), (-12, -1)))
+    np.testing.assert_array_equal(seen, ((places >= (12, 1)) & (places < (52, 31))).all(axis=1))
+    large, cut = Camera(50.0, 50.0, 35.0, 30.0, 70, 60), Camera(50.0, 50.0, 32.0, 24.0, 64, 48)
+    seen = labels.in_sight(places, Move(lens, large, cut, (1.75, 2.0), (3, 6)))
+    np.testing.assert_array_equal(seen, ((places >= 0) & (places < (64, 48))).all(axis=1))
+
+
+def test_the_first_pixels_of_the_image_are_labelled_by_a_depth_map_that_sees_more():
+    depth_camera, camera = Camera(20.0, 20.0, 15.0, 15.0, 30, 30), Camera(20.0, 20.0, 10.0, 10.0, 20, 20)
+    sampled = labels.sample_dense(np.full((30, 30), 2.0, np.float32), depth_camera, camera, np.random.default_rng(0))
+    v, u = np.mgrid[:20, :20]
+    assert sorted(sampled.pixel_px.tolist()) == sorted(np.stack([u.ravel(), v.ravel()], 1).tolist())

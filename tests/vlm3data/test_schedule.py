@@ -104,3 +104,12 @@ GOLDEN = [(0, 0, 0), (0, 0, 7), (0, 0, 3), (0, 5, 2), (0, 5, 6), (0, 87, 7), (0,
 def test_positions_beyond_the_horizon_are_refused(n):
     with pytest.raises(IndexError, match="horizon"):
         schedule([1.0]).locate(n)
+
+
+def test_an_epoch_goes_through_windows_of_16_shards():
+    """Until a window is empty, no shard of another is touched; the last window has what is left."""
+    order = schedule([1.0], [(3,) * 40])
+    shard_of = [order.locate(n).sample // 3 for n in range(120)]
+    windows = [set(shard_of[first : first + 48]) for first in (0, 48, 96)]
+    assert [len(window) for window in windows] == [16, 16, 8]
+    assert set.union(*windows) == set(range(40))

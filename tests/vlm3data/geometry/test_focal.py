@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vlm3data.geometry import align_to_patches, focal_scale, move_pixels, project, rays, unify_focal
+from vlm3data.geometry.focal import move_of
 from vlm3data.types import Camera, Distortion, Drop
 
 LENSES = (
@@ -165,3 +166,10 @@ def test_unknown_names_list_the_choices():
         align_to_patches(camera, "stretch")
     with pytest.raises(ValueError, match="must be positive"):
         unify_focal(camera, 0.0)
+
+
+def test_the_focal_length_is_1000_px_if_nothing_else_is_said():
+    camera = Camera(500.0, 510.0, 320.0, 240.0, 640, 480)
+    assert unify_focal(camera) == unify_focal(camera, 1000.0)
+    assert unify_focal(camera).fx_px == move_of(camera).camera.fx_px == 1000.0
+    assert move_of(camera).camera.width_px == 1280

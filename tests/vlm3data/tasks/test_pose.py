@@ -427,3 +427,17 @@ def test_the_areas_of_known_errors():
     assert scores["auc_trapezoid@5"] == pytest.approx((1.5 / 2 + 3.5) / 5)
     turned = TASK.over_samples(np.array([[1.5, 0.5]]))
     assert turned == scores | {"auc_signed@30": pytest.approx(29 / 30)}
+
+
+@pytest.mark.parametrize(("off_deg", "within"), [(4.9, (1, 1)), (5.1, (0, 1)), (14.9, (0, 1)), (15.1, (0, 0))])
+def test_answers_are_right_within_5_and_15_degrees(off_deg, within):
+    truth = {kind: question.truth for kind, question in from_first(np.eye(3), (0, 0, 2)).items()}
+    euler = TASK.score([off_deg, 0.0, 0.0], truth["euler"])
+    assert (euler["rra@5"], euler["rra@15"]) == within
+    for sign in (1, -1):  # the way there and the way back are one line
+        told = [sign * math.sin(math.radians(off_deg)), 0, sign * math.cos(math.radians(off_deg))]
+        direction = TASK.score({"direction": told, "words": {"forward"}}, truth["direction"])
+        assert (direction["rta@5"], direction["rta@15"]) == within
+    for sign in (1, -1):
+        turned = truth["rotation_angle"]["rotation_angle_deg"] + sign * off_deg
+        assert TASK.score(turned, truth["rotation_angle"])["angle@5"] == within[0]
