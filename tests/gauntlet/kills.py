@@ -12,6 +12,7 @@ import resource
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -257,8 +258,7 @@ def _disk(scenario: Scenario, size_bytes: int) -> Any:
 
 def can_mount() -> bool:
     """Tell whether this process may mount disks."""
-    place = Path("/dev/shm/gauntlet-mount")
-    place.mkdir(exist_ok=True)
+    place = Path(tempfile.mkdtemp(prefix="gauntlet-mount-"))
     done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4096", "none", str(place)], capture_output=True)
     if done.returncode == 0:
         subprocess.run(["umount", "-l", str(place)], check=False)
