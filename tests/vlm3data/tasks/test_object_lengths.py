@@ -10,7 +10,9 @@ import pytest
 from vlm3data.tasks._objects.comparing import _larger
 from vlm3data.tasks._objects.lengths import LENGTHS, hour_of
 from vlm3data.tasks._objects.measures import Measures, measure
-from vlm3data.tasks._objects.regions import Region
+from vlm3data.tasks._objects.regions import Region, text_of
+from vlm3data.tasks.objects import ObjectsTask
+from vlm3data.types import Question
 
 
 def box(centre_m: tuple[float, float, float], size_m: tuple[float, float, float] = (0.2, 0.2, 0.2)) -> Measures:
@@ -56,3 +58,29 @@ def test_larger_is_larger_by_both():
     assert _larger(0.5, 1.0, 0.1, 1.2) == -1
     assert _larger(1.15, 1.0, 0.1, 1.2) == _larger(1.0, 1.15, 0.1, 1.2) == 0, "more by 0.1, not by a fifth"
     assert _larger(0.15, 0.1, 0.1, 1.2) == _larger(0.1, 0.15, 0.1, 1.2) == 0, "more by a fifth, not by 0.1"
+
+
+@pytest.mark.parametrize(
+    ("answer", "box_", "problem"),
+    [
+        ("It is 2.41 meters wide.", [0, 0, 1000, 1000], None),
+        ("It is 2.45 meters wide.", [0, 0, 1000, 1000], None),
+        ("It is 2.37 meters wide.", [0, 0, 1000, 1000], None),
+        ("It is 2.50 meters wide.", [0, 0, 1000, 1000], "does not say"),
+        ("It is 2.32 meters wide.", [0, 0, 1000, 1000], "does not say"),
+        ("It is 2.41 meters wide.", [-1, 0, 1000, 1000], "no box"),
+        ("It is 2.41 meters wide.", [0, -1, 1000, 1000], "no box"),
+        ("It is 2.41 meters wide.", [0, 0, 1001, 1000], "no box"),
+        ("It is 2.41 meters wide.", [0, 0, 1000, 1001], "no box"),
+        ("It is 2.41 meters wide.", [7, 0, 7, 1000], "no box"),
+        ("It is 2.41 meters wide.", [0, 7, 1000, 7], "no box"),
+    ],
+)
+def test_a_box_may_touch_every_edge_and_an_answer_is_rounded_by_two_percent_at_most(answer, box_, problem):
+    region = {"box": box_, "label": "wall"}
+    truth = {"category": "width_data", "kind": "length", "regions": [region], "length_m": 2.41, "published": True}
+    question = Question("objects", f"How wide is {text_of(tuple(box_))}?", answer, truth)
+    found = ObjectsTask.problem_with(question, {"metric": True})
+    assert found is None if problem is None else problem in found
+    if problem is None:
+        assert "without metric scale" in ObjectsTask.problem_with(question, {"metric": False})
