@@ -19,13 +19,17 @@ BEGIN, END = "<!-- mutants: written by `python -m benchmarks.mutants` -->", "<!-
 def write_page(mutants: list[Mutant], outcomes: dict[str, dict], possible: int, seed: int) -> None:
     """Print the kill rate, write it with the survivors to the results and to the page."""
     explained: dict[str, str] = yaml.safe_load(EXPLAINED.read_text()) or {}
+    waiting = len(mutants)
+    mutants = [mutant for mutant in mutants if mutant.key in outcomes]
+    waiting -= len(mutants)
     by_part: dict[str, Counter[str]] = defaultdict(Counter)
     for mutant in mutants:
         by_part[_part(mutant.file)][outcomes[mutant.key]["outcome"]] += 1
     total = sum(by_part.values(), Counter())
     survivors = sorted((m for m in mutants if outcomes[m.key]["outcome"] == "survived"), key=lambda m: (m.file, m.line))
     rate = 1 - total["survived"] / len(mutants)
-    lines = [f"{len(mutants)} of {possible:,} possible mutants (seed {seed}): {rate:.1%} killed.", "",
+    more = f" {waiting} of the sample are not judged yet." if waiting else ""
+    lines = [f"{len(mutants)} of {possible:,} possible mutants (seed {seed}): {rate:.1%} killed.{more}", "",
              "| Part | Mutants | Killed | of these by time limit | Survived |", "|:--|--:|--:|--:|--:|"]  # fmt: skip
     for part, counts in [*sorted(by_part.items()), ("all", total)]:
         killed = counts["killed"] + counts["timeout"]
