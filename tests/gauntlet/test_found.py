@@ -213,6 +213,19 @@ def test_an_export_that_goes_on_leaves_nothing_that_was_begun(shards, tmp_path):
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == whole
 
 
+def test_a_layout_leaves_no_half_file_where_there_is_no_room(tmp_path):
+    code = (
+        "import resource, sys\nresource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))\n"
+        "from vlm3data.cli import app\nfrom vlm3data.command import run_app\nsys.exit(run_app(app, sys.argv[1:]))"
+    )
+    told = ["synth", "--layout", "wai", "--out", str(tmp_path / "out"), "--scenes", "1", "--frames", "2"]
+    told += ["--width-px", "64", "--height-px", "64"]
+    done = subprocess.run([sys.executable, "-c", code, *told], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
 def test_an_interrupted_command_says_that_it_goes_on(tmp_path):
     code = (
         "import os, signal, sys\nfrom cyclopts import App\nfrom vlm3data.command import run_app\n"

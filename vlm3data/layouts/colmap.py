@@ -27,7 +27,7 @@ from vlm3data.images import encode_jpeg
 from vlm3data.layouts._colmap.sparse import sparse_points
 from vlm3data.layouts._colmap.stage import Domain, LensName, Stage, set_up
 from vlm3data.randomness import rng_for
-from vlm3data.storage import open_store
+from vlm3data.storage import open_store, write_whole
 from vlm3data.synth.views import depth_of
 from vlm3data.types import Camera
 
@@ -78,7 +78,7 @@ class ColmapLayout:
             self._write_scene(fs, f"{root}/{name}", stage, table, observed)
             if options.dense:
                 self._write_dense(fs, f"{root}/{name}-dense", stage, table, observed)
-            fs.pipe_file(f"{root}/truth/{name}.json", orjson.dumps(_truth(stage)))
+            write_whole(fs, f"{root}/truth/{name}.json", orjson.dumps(_truth(stage)))
             points += len(table.point_id)
             observations += len(table.track)
         progress(options.scenes, options.scenes)
@@ -90,7 +90,7 @@ class ColmapLayout:
     ) -> None:
         fs.makedirs(f"{directory}/images", exist_ok=True)
         for number in range(len(stage.world_from_cam)):
-            fs.pipe_file(f"{directory}/images/{_name(number)}", encode_jpeg(stage.image(number), JPEG_QUALITY))
+            write_whole(fs, f"{directory}/images/{_name(number)}", encode_jpeg(stage.image(number), JPEG_QUALITY))
         self._write_model(fs, f"{directory}/sparse/0", stage, stage.camera, table, observed)
 
     def _write_dense(
@@ -103,8 +103,8 @@ class ColmapLayout:
         for number in range(len(stage.world_from_cam)):
             traced, image = stage.undistorted(number)
             depth = depth_of(traced, stage.far_m) * stage.units_per_metre
-            fs.pipe_file(f"{directory}/images/{_name(number)}", encode_jpeg(image, JPEG_QUALITY))
-            fs.pipe_file(f"{directory}/stereo/depth_maps/{_name(number)}{SUFFIX}", encode_depth_map(depth))
+            write_whole(fs, f"{directory}/images/{_name(number)}", encode_jpeg(image, JPEG_QUALITY))
+            write_whole(fs, f"{directory}/stereo/depth_maps/{_name(number)}{SUFFIX}", encode_depth_map(depth))
         straight = [Observations(project(pinhole, rays(stage.camera, seen.xy_px)), seen.point) for seen in observed]
         self._write_model(fs, f"{directory}/sparse", stage, pinhole, table, straight)
 

@@ -21,7 +21,7 @@ from vlm3data.config import Config
 from vlm3data.formats.depth_image import encode_png16
 from vlm3data.formats.mat5 import write_struct
 from vlm3data.randomness import rng_for
-from vlm3data.storage import open_store
+from vlm3data.storage import open_store, write_whole
 from vlm3data.synth.indoors import room
 from vlm3data.synth.packed import pack
 from vlm3data.synth.shade import shade
@@ -68,9 +68,9 @@ class IbimsLayout:
             cameras[name] = asdict(camera)
             for path, content in files.items():
                 fs.makedirs(f"{root}/{path.rpartition('/')[0]}", exist_ok=True)
-                fs.pipe_file(f"{root}/{path}", content)
-        fs.pipe_file(f"{root}/imagelist.txt", "".join(f"{name}\n" for name in cameras).encode())
-        fs.pipe_file(f"{root}/truth/cameras.json", orjson.dumps(cameras, option=orjson.OPT_INDENT_2))
+                write_whole(fs, f"{root}/{path}", content)
+        write_whole(fs, f"{root}/imagelist.txt", "".join(f"{name}\n" for name in cameras).encode())
+        write_whole(fs, f"{root}/truth/cameras.json", orjson.dumps(cameras, option=orjson.OPT_INDENT_2))
         progress(self.options.images, self.options.images)
         return {"images": self.options.images, "form": self.options.form}
 

@@ -27,7 +27,7 @@ from vlm3data.formats.scene_info import Photo, encode_d2net, encode_loftr
 from vlm3data.geometry import rotation_from_yaw_pitch_roll_deg
 from vlm3data.images import encode_jpeg
 from vlm3data.randomness import rng_for
-from vlm3data.storage import open_store
+from vlm3data.storage import open_store, write_whole
 from vlm3data.synth.outdoors import street, yard
 from vlm3data.synth.photos import Photograph, overlaps, take
 from vlm3data.types import Camera, Float32Array, Float64Array
@@ -157,13 +157,13 @@ def _write_files(fs: AbstractFileSystem, root: str, place: _Place) -> list[Float
     for number, photograph in enumerate(place.photographs):
         image, depth_m = photograph.taken()
         jpeg = encode_jpeg(image, JPEG_QUALITY)
-        fs.pipe_file(f"{imgs}/{_stem(number)}.jpg", jpeg)
-        fs.pipe_file(f"{root}/{_image(place, number)}", jpeg)
+        write_whole(fs, f"{imgs}/{_stem(number)}.jpg", jpeg)
+        write_whole(fs, f"{root}/{_image(place, number)}", jpeg)
         stored = np.nan_to_num(depth_m * np.float32(place.scale))
         if place.ordinal[number]:
             median_m = np.nanmedian(depth_m)
             stored = np.select([depth_m > 1.5 * median_m, depth_m < 0.7 * median_m], ORDINAL[:2], ORDINAL[2])
-        fs.pipe_file(f"{root}/{_depth(place, number)}", write_array("depth", stored.astype(np.float32)))
+        write_whole(fs, f"{root}/{_depth(place, number)}", write_array("depth", stored.astype(np.float32)))
         depths_m.append(depth_m)
     return depths_m
 
@@ -177,14 +177,14 @@ def _write_scene_info(
     overlap[~(listed[:, None] & listed) | np.eye(len(listed), dtype=bool)] = -1.0
     if form == "d2net":
         fs.makedirs(f"{root}/scene_info", exist_ok=True)
-        fs.pipe_file(f"{root}/scene_info/{place.name}.npz", encode_d2net(photos, overlap))
+        write_whole(fs, f"{root}/scene_info/{place.name}.npz", encode_d2net(photos, overlap))
         return
     fs.makedirs(f"{root}/scene_info_0.1_0.7", exist_ok=True)
     both = np.minimum(overlap, overlap.T)
     for low, high in BINS:
         numbers = np.argwhere(np.triu((both > low) & (both <= high)))
         pairs = [((i, j), float(both[i, j]), np.zeros((0, 4))) for i, j in numbers.tolist()]
-        fs.pipe_file(f"{root}/scene_info_0.1_0.7/{place.name}_{low}_{high}.npz", encode_loftr(photos, pairs))
+        write_whole(fs, f"{root}/scene_info_0.1_0.7/{place.name}_{low}_{high}.npz", encode_loftr(photos, pairs))
 
 
 def _photo(place: _Place, number: int) -> Photo:
@@ -205,8 +205,8 @@ def _write_truth(fs: AbstractFileSystem, root: str, place: _Place, depths_m: lis
         }
         for number, photograph in enumerate(place.photographs)
     ]
-    fs.pipe_file(f"{root}/truth/{place.name}.json", orjson.dumps({"scale": place.scale, "photos": photos}))
+    write_whole(fs, f"{root}/truth/{place.name}.json", orjson.dumps({"scale": place.scale, "photos": photos}))
     for number, depth_m in enumerate(depths_m):
         file = io.BytesIO()
         np.save(file, depth_m, allow_pickle=False)
-        fs.pipe_file(f"{root}/truth/{place.name}-{number:05d}.depth.npy", file.getvalue())
+        write_whole(fs, f"{root}/truth/{place.name}-{number:05d}.depth.npy", file.getvalue())

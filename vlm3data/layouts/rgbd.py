@@ -20,7 +20,7 @@ from vlm3data.config import Config
 from vlm3data.layouts._rgbd.forms import FORMS
 from vlm3data.layouts._rgbd.room import Shot, filmed
 from vlm3data.randomness import rng_for
-from vlm3data.storage import open_store
+from vlm3data.storage import open_store, write_whole
 
 
 class RgbdLayout:
@@ -55,7 +55,7 @@ class RgbdLayout:
             data[f"truth/{scene}.json"] = orjson.dumps(about, option=orjson.OPT_INDENT_2)
             for path, content in data.items():
                 fs.makedirs(f"{root}/{path.rpartition('/')[0]}", exist_ok=True)
-                fs.pipe_file(f"{root}/{path}", content)
+                write_whole(fs, f"{root}/{path}", content)
         progress(self.options.scenes, self.options.scenes)
         return {"scenes": self.options.scenes, "frames": self.options.scenes * self.options.frames, "form": form.name}
 

@@ -24,7 +24,7 @@ from vlm3data.layouts._scannet.stage import Stage, set_up
 from vlm3data.layouts._scannet.truth import Truth
 from vlm3data.layouts._scannet.video import write_video
 from vlm3data.randomness import rng_for
-from vlm3data.storage import open_store
+from vlm3data.storage import open_store, write_whole
 from vlm3data.synth.mesh import patches
 
 _SIDES = {1: "floor", -1: "ceiling", 0: "wall"}
@@ -69,7 +69,7 @@ class ScannetLayout:
             fs.makedirs(directory, exist_ok=True)
             truth = Truth(fs, f"{root}/truth", stage)
             write_video(fs, directory, stage, options.form, truth)
-            fs.pipe_file(f"{directory}/{stage.name}.txt", _scan_txt(stage).encode())
+            write_whole(fs, f"{directory}/{stage.name}.txt", _scan_txt(stage).encode())
             _write_labels(fs, directory, stage)
             truth.write()
             objects += len(stage.packed.world.things)

@@ -21,7 +21,7 @@ from vlm3data.config import Config
 from vlm3data.formats.exr import encode_exr
 from vlm3data.geometry.camera import with_size
 from vlm3data.randomness import rng_for
-from vlm3data.storage import open_store
+from vlm3data.storage import open_store, write_whole
 from vlm3data.synth.indoors import hall, room
 from vlm3data.synth.outdoors import street, yard
 from vlm3data.synth.photos import Photograph, overlaps, take
@@ -82,20 +82,20 @@ class WaiLayout:
         depths_m: list[Float32Array] = []
         for number, photograph in enumerate(photographs):
             image, depth_m = photograph.taken()
-            fs.pipe_file(f"{directory}/images/{number:06d}.png", _png(image))
+            write_whole(fs, f"{directory}/images/{number:06d}.png", _png(image))
             stored = photograph.depth_seen_by(_scaled(photograph.camera, options.depth_share)) * np.float32(scale)
-            fs.pipe_file(f"{directory}/depth/{number:06d}.exr", encode_exr(np.nan_to_num(stored)))
-            fs.pipe_file(f"{root}/truth/{name}-{number:06d}.depth.npy", _npy(depth_m))
+            write_whole(fs, f"{directory}/depth/{number:06d}.exr", encode_exr(np.nan_to_num(stored)))
+            write_whole(fs, f"{root}/truth/{name}-{number:06d}.depth.npy", _npy(depth_m))
             depths_m.append(depth_m)
         # WAI counts shares of all pixels, so that on the diagonal it has the share that has depth.
         known = np.array([np.isfinite(depth_m).mean() for depth_m in depths_m])
         covisibility = np.nan_to_num(overlaps(photographs, depths_m)) * known[:, None]
         np.fill_diagonal(covisibility, known)
         covisibility_file = f"covisibility/v0/pairwise_covisibility--{len(known)}x{len(known)}.npy"
-        fs.pipe_file(f"{directory}/{covisibility_file}", _npy(covisibility.astype(np.float32)))
+        write_whole(fs, f"{directory}/{covisibility_file}", _npy(covisibility.astype(np.float32)))
         meta = self._scene_meta(name, photographs, scale, covisibility_file)
-        fs.pipe_file(f"{directory}/scene_meta.json", orjson.dumps(meta, option=orjson.OPT_INDENT_2))
-        fs.pipe_file(f"{root}/truth/{name}.json", orjson.dumps({"scale": scale, "frames": _truth(photographs)}))
+        write_whole(fs, f"{directory}/scene_meta.json", orjson.dumps(meta, option=orjson.OPT_INDENT_2))
+        write_whole(fs, f"{root}/truth/{name}.json", orjson.dumps({"scale": scale, "frames": _truth(photographs)}))
 
     def _camera(self, rng: np.random.Generator) -> Camera:
         """Draw a camera; the principal point is not quite in the middle, fx not quite fy."""

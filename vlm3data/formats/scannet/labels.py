@@ -18,7 +18,7 @@ import orjson
 from fsspec import AbstractFileSystem
 
 from vlm3data.formats.ply import read_vertices, write_mesh
-from vlm3data.storage import read_whole
+from vlm3data.storage import read_whole, write_whole
 from vlm3data.types import Float64Array, Int64Array, UserError
 
 LABEL_SETS = (
@@ -79,13 +79,13 @@ def write_instances(
     with cast("Any", fs.open(f"{directory}/{scan}{mesh}", "wb")) as file:
         write_mesh(file, vertices_m, faces)
     segs = {"params": {}, "sceneId": scan, "segIndices": segment_of_vertex.tolist()}
-    fs.pipe_file(f"{directory}/{scan}{segments}", orjson.dumps(segs))
+    write_whole(fs, f"{directory}/{scan}{segments}", orjson.dumps(segs))
     groups = [
         {"id": number, "objectId": number, "segments": list(numbers), "label": label}
         for number, (label, numbers) in enumerate(objects)
     ]
     about = {"sceneId": f"scannet.{scan}", "segGroups": groups, "segmentsFile": f"scannet.{scan}{segments}"}
-    fs.pipe_file(f"{directory}/{scan}{annotation}", orjson.dumps(about))
+    write_whole(fs, f"{directory}/{scan}{annotation}", orjson.dumps(about))
 
 
 def _json(fs: AbstractFileSystem, path: str) -> dict[str, Any]:

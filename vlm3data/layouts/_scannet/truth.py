@@ -11,6 +11,7 @@ import orjson
 from fsspec import AbstractFileSystem
 
 from vlm3data.layouts._scannet.stage import Stage
+from vlm3data.storage import write_whole
 from vlm3data.synth.trace import Traced
 from vlm3data.types import Float64Array
 
@@ -43,7 +44,7 @@ class Truth:
         if number % every == 0 and number < DEPTH_MAPS * every:
             file = io.BytesIO()
             np.save(file, stage.depth_at_color_pixels(traced), allow_pickle=False)
-            self.fs.pipe_file(f"{self.directory}/{stage.name}-{number:06d}.depth.npy", file.getvalue())
+            write_whole(self.fs, f"{self.directory}/{stage.name}-{number:06d}.depth.npy", file.getvalue())
 
     def write(self) -> None:
         """Write `<scan>.json`: the colour camera's poses in the aligned world, the boxes, both cameras.
@@ -68,7 +69,7 @@ class Truth:
             "boxes": boxes,
             "frames": self.frames,
         }
-        self.fs.pipe_file(f"{self.directory}/{stage.name}.json", orjson.dumps(about))
+        write_whole(self.fs, f"{self.directory}/{stage.name}.json", orjson.dumps(about))
 
 
 def _world_from_box(centre_m: tuple[float, float, float], yaw_rad: float) -> Float64Array:

@@ -15,6 +15,7 @@ from vlm3data.formats.sens import SensHeader, write_sens
 from vlm3data.images import encode_jpeg
 from vlm3data.layouts._scannet.stage import DEPTH_SHIFT, Stage
 from vlm3data.layouts._scannet.truth import Truth
+from vlm3data.storage import write_whole
 from vlm3data.types import Camera, Float64Array
 
 JPEG_QUALITY = 90
@@ -49,11 +50,11 @@ def _write_python_export(fs: AbstractFileSystem, directory: str, stage: Stage, p
     for name in ("color", "depth", "pose", "intrinsic"):
         fs.makedirs(f"{directory}/{name}", exist_ok=True)
     for name, matrix in _matrices(stage).items():
-        fs.pipe_file(f"{directory}/intrinsic/{name}.txt", format_matrix(matrix).encode())
+        write_whole(fs, f"{directory}/intrinsic/{name}.txt", format_matrix(matrix).encode())
     for number, (pose, jpeg, depth) in enumerate(pictures):
-        fs.pipe_file(f"{directory}/color/{number}.jpg", jpeg)
-        fs.pipe_file(f"{directory}/depth/{number}.png", encode_png16(depth))
-        fs.pipe_file(f"{directory}/pose/{number}.txt", format_matrix(pose).encode())
+        write_whole(fs, f"{directory}/color/{number}.jpg", jpeg)
+        write_whole(fs, f"{directory}/depth/{number}.png", encode_png16(depth))
+        write_whole(fs, f"{directory}/pose/{number}.txt", format_matrix(pose).encode())
 
 
 def _write_cpp_export(fs: AbstractFileSystem, directory: str, stage: Stage, pictures: Iterator[Picture]) -> None:
@@ -65,12 +66,12 @@ def _write_cpp_export(fs: AbstractFileSystem, directory: str, stage: Stage, pict
         kind, camera = name.split("_")
         about[f"m_calibration{camera.title()}{kind.title()}"] = matrix
     about["m_frames.size"] = len(stage.world_from_cam)
-    fs.pipe_file(f"{directory}/_info.txt", format_values(about).encode())
+    write_whole(fs, f"{directory}/_info.txt", format_values(about).encode())
     for number, (pose, jpeg, depth) in enumerate(pictures):
         stem = f"{directory}/frame-{number:06d}"
-        fs.pipe_file(f"{stem}.color.jpg", jpeg)
-        fs.pipe_file(f"{stem}.depth.pgm", encode_pgm16(depth))
-        fs.pipe_file(f"{stem}.pose.txt", format_matrix(pose).encode())
+        write_whole(fs, f"{stem}.color.jpg", jpeg)
+        write_whole(fs, f"{stem}.depth.pgm", encode_pgm16(depth))
+        write_whole(fs, f"{stem}.pose.txt", format_matrix(pose).encode())
 
 
 def _header(stage: Stage) -> SensHeader:
