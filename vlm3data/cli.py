@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 from cyclopts import App, Parameter
 
 from vlm3data import __version__
-from vlm3data.cli_export import export
 from vlm3data.cli_doctor import doctor
+from vlm3data.cli_export import export
 from vlm3data.cli_mix import mix
 from vlm3data.cli_new import new_source
 from vlm3data.cli_rerender import rerender

@@ -108,8 +108,8 @@ class StreamTrainer(SFTTrainer):
         self._meter.count(meta.tokens, grids)
         return loss
 
-    def _get_grad_norm(self, model: Any, grad_norm: torch.Tensor | None = None) -> torch.Tensor:
-        norm = super()._get_grad_norm(model, grad_norm)
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        norm: Any = super()._get_grad_norm(model, grad_norm)
         self._watch.note_norm(self.state.global_step + 1, norm)
         return norm
 
@@ -177,15 +177,16 @@ class StreamTrainer(SFTTrainer):
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         """Go on with the checkpoint's state, but with this run's settings: loading would put back the old ones."""
-        ours = [{name: group[name] for name in SETTINGS if name in group} for group in self.optimizer.param_groups]
+        optimizer: Any = self.optimizer
+        ours = [{name: group[name] for name in SETTINGS if name in group} for group in optimizer.param_groups]
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is None:
             return
-        schedule = self.lr_scheduler
+        schedule: Any = self.lr_scheduler
         schedule.base_lrs = [group["initial_lr"] for group in ours]
         rates = [rate(schedule.last_epoch) for rate in schedule.lr_lambdas]
         schedule._last_lr = [base * rate for base, rate in zip(schedule.base_lrs, rates, strict=True)]
-        for group, values, lr in zip(self.optimizer.param_groups, ours, schedule._last_lr, strict=True):
+        for group, values, lr in zip(optimizer.param_groups, ours, schedule._last_lr, strict=True):
             group |= values | {"lr": lr}
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
