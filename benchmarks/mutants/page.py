@@ -27,9 +27,15 @@ def write_page(mutants: list[Mutant], outcomes: dict[str, dict], possible: int, 
         by_part[_part(mutant.file)][outcomes[mutant.key]["outcome"]] += 1
     total = sum(by_part.values(), Counter())
     survivors = sorted((m for m in mutants if outcomes[m.key]["outcome"] == "survived"), key=lambda m: (m.file, m.line))
-    rate = 1 - total["survived"] / len(mutants)
-    more = f" {waiting} of the sample are not judged yet." if waiting else ""
-    lines = [f"{len(mutants)} of {possible:,} possible mutants (seed {seed}): {rate:.1%} killed.{more}", "",
+    sampled, killed = len(mutants) + waiting, total["killed"] + total["timeout"]
+    rate = killed / sampled
+    more = ""
+    if waiting:
+        more = (
+            f" {waiting} are not judged to the end: their quickest tests pass, the others have not been run yet; they"
+            f" count as alive here. Of those judged to the end {killed / len(mutants):.1%} are killed."
+        )
+    lines = [f"{sampled} of {possible:,} possible mutants (seed {seed}): {rate:.1%} killed.{more}", "",
              "| Part | Mutants | Killed | of these by time limit | Survived |", "|:--|--:|--:|--:|--:|"]  # fmt: skip
     for part, counts in [*sorted(by_part.items()), ("all", total)]:
         killed = counts["killed"] + counts["timeout"]
@@ -43,7 +49,7 @@ def write_page(mutants: list[Mutant], outcomes: dict[str, dict], possible: int, 
     rows = [{"key": m.key, "file": m.file, "line": m.line, "operator": m.operator} | outcomes[m.key] for m in mutants]
     result = {"benchmark": "mutants", "possible": possible, "seed": seed, "killed": rate, "machine": machine()}
     (RESULTS / "mutants.json").write_text(json.dumps(result | {"rows": rows}, indent=1) + "\n")
-    print(f"{len(mutants)} mutants, {rate:.1%} killed, {len(survivors)} survived")
+    print(f"{sampled} mutants, {rate:.1%} killed, {len(survivors)} survived, {waiting} not judged to the end")
     for m in survivors:
         if m.key not in explained:
             print(f"  {m.key} {m.file}:{m.line} {m.function}: {m.before!r} -> {m.after!r} ({outcomes[m.key]['by']})")
