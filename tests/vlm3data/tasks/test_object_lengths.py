@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from vlm3data.tasks._objects.categories import CATEGORIES
 from vlm3data.tasks._objects.comparing import _larger
 from vlm3data.tasks._objects.lengths import LENGTHS, hour_of
 from vlm3data.tasks._objects.measures import Measures, measure
@@ -51,6 +52,27 @@ def test_a_distance_is_clear_by_the_farther_of_the_two(kind, axis):
         for length in (LENGTHS[kind](near, far), LENGTHS[kind](far, near)):
             assert length.length_m == pytest.approx(0.3)
             assert length.clear == clear
+
+
+@pytest.mark.parametrize(("kind", "axis"), [("width", 0), ("height", 1)])
+def test_sizes_are_asked_from_5_cm_on_and_from_a_hundredth_of_the_range(kind, axis):
+    for size_m, away_m, clear in ((0.049, 1, False), (0.051, 1, True), (0.35, 40, False), (0.45, 40, True)):
+        sides_m = [0.3, 0.3, 0.3]
+        sides_m[axis] = size_m
+        length = LENGTHS[kind](box((0, 0, away_m), tuple(sides_m)))
+        assert length.length_m == pytest.approx(size_m)
+        assert length.clear == clear
+
+
+def test_every_word_has_an_opposite_that_says_the_other_sign():
+    for one, other in (("left", "right"), ("above", "below"), ("wide", "thin"), ("big", "small"), ("behind", "front"),
+                       ("tall", "short")):  # fmt: skip
+        first, second = (CATEGORIES[f"{word}_predicate"] for word in (one, other))
+        assert first.quantity == second.quantity
+        assert {first.sign, second.sign} == {1, -1}
+    assert {word: CATEGORIES[f"{word}_predicate"].sign for word in ("left", "above", "wide", "big", "behind", "tall")} == {
+        "left": -1, "above": 1, "wide": 1, "big": 1, "behind": 1, "tall": 1,
+    }  # fmt: skip
 
 
 def test_larger_is_larger_by_both():
