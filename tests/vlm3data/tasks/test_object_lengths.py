@@ -70,9 +70,8 @@ def test_every_word_has_an_opposite_that_says_the_other_sign():
         first, second = (CATEGORIES[f"{word}_predicate"] for word in (one, other))
         assert first.quantity == second.quantity
         assert {first.sign, second.sign} == {1, -1}
-    assert {word: CATEGORIES[f"{word}_predicate"].sign for word in ("left", "above", "wide", "big", "behind", "tall")} == {
-        "left": -1, "above": 1, "wide": 1, "big": 1, "behind": 1, "tall": 1,
-    }  # fmt: skip
+    signs = {"left": -1, "above": 1, "wide": 1, "big": 1, "behind": 1, "tall": 1}
+    assert {word: CATEGORIES[f"{word}_predicate"].sign for word in signs} == signs
 
 
 def test_larger_is_larger_by_both():
