@@ -54,3 +54,14 @@ def test_every_size_ends_where_it_should(size):
     np.testing.assert_allclose(
         source_pixels(source, target, *axes), exact(source, target, axes), rtol=0, atol=TOLERANCE_PX
     )
+
+
+def test_where_a_cubic_would_be_off_every_pixel_is_computed():
+    """A view so wide that a pixel's step bends: interpolation would be 0.1 to 0.8 px off."""
+    lens = Camera(60.0, 60.0, 40.0, 40.0, 80, 80, Distortion("opencv_fisheye", (0.02, 0.0, 0.0, 0.0)))
+    centres = np.arange(80) + 0.5
+    for focal_px in (12.0, 20.0):
+        target = Camera(focal_px, focal_px, 40.0, 40.0, 80, 80)
+        exact = project(lens, rays(target, np.stack(np.meshgrid(centres, centres), axis=-1)))
+        found = np.stack(source_pixels(lens, target, centres, centres), axis=-1)
+        assert np.abs(found - exact).max() <= 1e-3
