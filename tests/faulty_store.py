@@ -118,7 +118,7 @@ def s3_server() -> Iterator[Proxy]:
     S3FileSystem.retries = 1  # ours are tested here, not theirs
     S3FileSystem.clear_instance_cache()
     try:
-        fsspec.filesystem("s3").mkdir("data")
+        fsspec.filesystem("s3").makedirs("data", exist_ok=True)
         yield proxy
     finally:
         S3FileSystem.clear_instance_cache()

@@ -48,5 +48,5 @@ def test_the_mixtures_that_are_named_are_there(name):
 
 
 def test_a_name_that_is_not_known_lists_those_that_are():
-    with pytest.raises(UserError, match=r"deep_paper: no such file; .* depth_one_gpu, depth_paper"):
+    with pytest.raises(UserError, match=r"deep_paper: there is no such file; .* depth_one_gpu, depth_paper"):
         read_config("deep_paper")

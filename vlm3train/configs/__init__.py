@@ -17,6 +17,6 @@ def read_config(name: str) -> Any:
     here = resources.files(__name__)
     known = sorted(entry.name.removesuffix(".yaml") for entry in here.iterdir() if entry.name.endswith(".yaml"))
     if name not in known:
-        raise UserError(f"{name}: no such file; settings that come along: {', '.join(known)}")
+        raise UserError(f"{name}: there is no such file; settings that come along: {', '.join(known)}")
     with resources.as_file(here / f"{name}.yaml") as path:
         return read_yaml(str(path))
