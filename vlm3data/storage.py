@@ -79,7 +79,10 @@ def read_whole(fs: AbstractFileSystem, path: str, first: int | None = None) -> b
 
 
 def path_below(root: str, name: str) -> str:
-    """Return the path of the file that a dataset names `name`, relative to `root`; raises Drop: path_leaves_root."""
+    """Return the path of the file that a dataset names `name`, relative to `root`.
+
+    Raises Drop: path_leaves_root, also for a name with a NUL: what reads only up to it would open another file.
+    """
     relative = posixpath.normpath(name)
     if relative == ".." or relative.startswith(("/", "../")) or "\0" in relative:
         raise Drop("path_leaves_root", name)

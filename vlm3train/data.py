@@ -6,12 +6,14 @@ were samples. So it never sees this one: every process builds a plain DataLoader
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, NamedTuple
 
+import cv2
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
@@ -102,7 +104,8 @@ class StreamLoader(DataLoader[Any]):
     """How long the loop has waited for batches."""
 
     def __iter__(self) -> Any:
-        batches = super().__iter__()
+        with _single_threaded_opencv():
+            batches = super().__iter__()  # starts the workers
         while True:
             began = time.monotonic()
             try:
@@ -162,8 +165,21 @@ def make_loader(
     return loader
 
 
-def _begin_worker(worker: int) -> None:
-    """Keep OpenCV to one thread: its others do not survive a fork, and every core has a worker of its own."""
-    import cv2
+@contextlib.contextmanager
+def _single_threaded_opencv() -> Iterator[None]:
+    """Let processes be forked while OpenCV has no threads.
 
+    They do not survive a fork, and a child that then sets their number waits for them for ever.
+    """
+    threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(threads)
+
+
+def _begin_worker(worker: int) -> None:
+    """Keep OpenCV to one thread, also in a worker that was not forked: every core has a worker of its own."""
+    if cv2.getNumThreads() != 1:
+        cv2.setNumThreads(1)

@@ -108,6 +108,9 @@ def test_a_half_file_under_its_final_name_is_seen(tmp_path):
     (scenario.out / "a.tar").write_bytes(b"wh")
     with pytest.raises(sandbox.Wrong, match=r"a\.tar"):
         scenario.check_interrupted()
+    with pytest.raises(sandbox.Wrong, match=r"a\.tar"):
+        scenario.check_finished()
+    (scenario.out / "c.tar").write_bytes(b"whole")
     with pytest.raises(sandbox.Wrong, match="other files"):
         scenario.check_finished()
 

@@ -255,7 +255,7 @@ def test_directories_may_have_brackets_in_their_names(tmp_path):
         ({"depth": ["1.0"] * 20}, "bad_record"),
         ({"image": "rgb/0.jpg/x.jpg"}, "image_missing"),
         ({"image": "r" * 300}, "image_unreadable"),
-        ({"image": "a\x00b"}, "image_unreadable"),
+        ({"image": "a\x00b"}, "path_leaves_root"),
     ],
 )
 def test_more_unusable_records_are_dropped_by_name(tmp_path, changes, reason):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from itertools import islice
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 
 from vlm3data.mixture import Mixture
@@ -95,4 +97,7 @@ def threads(samples):
 def test_a_worker_keeps_to_its_core(mixture):
     batches = LocalBatches(Mixture.load(mixture), Layout(0, 1, 2), 0)
     cv2.setNumThreads(2)
+    cv2.GaussianBlur(np.zeros((2000, 3000, 3), np.uint8), (31, 31), 5)  # starts them; a forked worker has none of them
+    time.sleep(0.2)  # until they wait for work: only then a child waits for them
     assert next(iter(make_loader(batches, threads, 1))) == 1
+    assert cv2.getNumThreads() == 2
