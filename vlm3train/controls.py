@@ -141,8 +141,8 @@ def with_swapped_images(samples: Sequence[Sample]) -> list[Sample] | None:
     for group in groups.values():
         for place, index in enumerate(group):
             # Half a group away, so that not one donor serves all; then, where need be, any sample at all.
-            same_size = (group[place + len(group) // 2 :], group[: place + len(group) // 2])
-            donors = chain(*same_size, as_many[len(samples[index].images)], range(len(samples)))
+            away = (place + len(group) // 2) % len(group)
+            donors = chain(group[away:], group[:away], as_many[len(samples[index].images)], range(len(samples)))
             donor = next((other for other in donors if scenes[other] != scenes[index]), None)
             if donor is None:
                 return None

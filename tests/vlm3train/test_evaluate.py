@@ -76,6 +76,12 @@ def test_swapped_images_never_show_the_same_scene(make_sample):
     assert with_swapped_images(samples[:3]) is None
 
 
+def test_no_image_stands_in_for_many_others(make_sample):
+    for count in (2, 9, 10):
+        samples = [make_sample(str(i), ["1 m"]) for i in range(count)]
+        assert len({id(sample.images) for sample in with_swapped_images(samples)}) == count
+
+
 def test_what_the_swapped_control_sees_is_the_other_image(make_sample):
     samples = [make_sample("a", ["1.0 m"], depth_m=1.0), make_sample("b", ["7.0 m"], num_images=2, depth_m=7.0)]
     seen = {1: "1.0 m", 2: "7.0 m"}
