@@ -15,6 +15,7 @@ from vlm3data.types import DepthKind, UserError
 
 if TYPE_CHECKING:
     from vlm3data.mixture import Mixture
+    from vlm3data.shards import Dataset
 
 FILE = "vlm3.json"
 
@@ -41,7 +42,7 @@ SHAPING = ("focal_px", "focal_mode", "align", "published", "label_depth", "depth
 def write_label_facts(out: str | Path, mixture: Mixture) -> None:
     """Write vlm3.json into the model's directory `out`, from the datasets of the `mixture` it was trained on."""
     datasets = {part.name.partition("#")[0]: part.dataset for part in mixture.parts if part.dataset is not None}
-    told = [facts_of(dataset.about["config"]) for dataset in datasets.values()]
+    told = [facts_of(dataset.about["config"] | _unified(dataset)) for dataset in datasets.values()]
     depth = [facts for facts in told if "depth" in facts.tasks]
     agreed = {}
     for name in SHAPING:
@@ -76,6 +77,11 @@ def facts_of(config: Mapping[str, Any]) -> LabelFacts:
         depth_wordings=depth.get("wordings"),
         tasks=tuple(sorted(config["tasks"])),
     )
+
+
+def _unified(dataset: Dataset) -> dict[str, Any]:
+    """Return what the mixture says of how images are seen, where the build does not have the last word."""
+    return {name: value for name, value in dataset.unify._asdict().items() if value is not None}
 
 
 def differences(model: LabelFacts, data: LabelFacts) -> list[str]:

@@ -197,6 +197,19 @@ def test_the_labels_of_training_are_written_beside_the_model(tmp_path, shards, m
         depth_task(facts.model_copy(update={"depth_wordings": "0" * 16}), None, "m")
 
 
+def test_shards_with_the_sources_images_are_labelled_as_the_mixture_unifies_them(tmp_path):
+    built = str(tmp_path / "built")
+    config = BuildConfig(
+        source="synthetic", options={"width_px": 96, "height_px": 96}, focal_px=80.0, limit=3, store="original"
+    )
+    build(config, built, workers=1)
+    path = tmp_path / "mix.yaml"
+    path.write_text(f"seed: 5\nfocal_px: 120\nalign: pad\ndatasets:\n  a: {{shards: {built}, weight: 1}}\n")
+    write_label_facts(tmp_path, Mixture.load(path))
+    facts = read_label_facts(str(tmp_path))
+    assert (facts.focal_px, facts.align) == (120.0, "pad")
+
+
 def test_what_datasets_differ_in_is_null_and_must_be_said(tmp_path, shards):
     other = str(tmp_path / "other")
     config = BuildConfig(
