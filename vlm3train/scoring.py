@@ -86,8 +86,8 @@ def _row(group: Sequence[Prediction], controls: Controls | None, seed: int) -> R
         name: judge.judged([guess(truth) for truth in truths])
         for name, guess in {**guesses_without_training(task.name), **(controls.of(task) if controls else {})}.items()
     }
-    if len(swapped) == len(own):
-        place = {(one.key, one.index): answer for one, answer in zip(swapped, parsed(task, swapped), strict=True)}
+    place = {(one.key, one.index): answer for one, answer in zip(swapped, parsed(task, swapped), strict=True)}
+    if place.keys() == {(one.key, one.index) for one in own}:
         guessed[SWAPPED] = judge.judged([place[one.key, one.index] for one in own])
     model, more = judge.judged(said), judge.more(said)
     intervals = {MODEL: {**model[1], **more[1]}} | {name: found[1] for name, found in guessed.items()}

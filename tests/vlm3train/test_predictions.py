@@ -15,6 +15,7 @@ from vlm3train.asking import ask_all
 from vlm3train.cli import app
 from vlm3train.identity import BLOCK, BLOCKS, model_digest
 from vlm3train.predictions import SWAPPED, PredictionFile, read_predictions
+from vlm3train.scoring import rows_of
 
 IDENTITY = {"models": {"m": "1"}, "datasets": {"d": "2"}, "max_new_tokens": 8}
 
@@ -66,6 +67,20 @@ def test_after_a_kill_only_what_is_missing_is_asked(kept, samples, share):
     assert len(asked) == len(predictions) - there
     assert (there > 0) == (share > 0.1)
     assert sorted(read_predictions(path)[1], key=str) == sorted(predictions, key=str)
+
+
+@pytest.mark.parametrize("share", [0.4, 0.55, 0.8])
+def test_what_a_kill_has_left_can_be_scored(kept, share):
+    """Of a part of the answers those to swapped images need not be to the same questions as the others."""
+    path, predictions = kept
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * share)])
+    left = read_predictions(path)[1]
+    (row,) = rows_of(left)
+    assert row.questions == sum(not one.control for one in left) < len(predictions) // 2
+    own = {(one.key, one.index) for one in left if not one.control}
+    swapped = {(one.key, one.index) for one in left if one.control}
+    assert (row.swapped_images is not None) == (own == swapped)
 
 
 def test_more_questions_an_image_are_added(kept, samples):
