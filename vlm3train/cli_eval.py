@@ -135,7 +135,7 @@ def evaluate(
             settings |= {"root": root, "split": split, "published": published, "pairs": pairs, "seed": seed}
             data |= _of_source(source, tasks, calibrator, options, settings | {"limit": limit})
         notes = _notes(model, facts, data)
-        identity = {**_identity(model, data, max_new_tokens), "image_resize": image_resize}
+        identity = _identity(model, data, max_new_tokens, image_resize)
         kept = predictions or (
             f"{Path(json).with_name(Path(json).name.split('.')[0])}.predictions.arrow" if json else None
         )
@@ -223,16 +223,24 @@ def _notes(models: Sequence[str], facts: Sequence[Any], data: Mapping[str, Data]
     ]
 
 
-def _identity(models: Sequence[str], data: Mapping[str, Data], max_new_tokens: int) -> dict[str, Any]:
+def _identity(
+    models: Sequence[str],
+    data: Mapping[str, Data],
+    max_new_tokens: int,
+    image_resize: Literal["refuse", "processor"],
+) -> dict[str, Any]:
     from vlm3train.identity import model_digest
     from vlm3train.models import load_processor
 
     for name in models:
-        load_processor(name)  # what is no model, or none that can be asked, shows before a minute of reading weights
+        load_processor(
+            name, image_resize
+        )  # what is no model, or none that can be asked, shows before a minute of reading weights
     return {
         "models": {name: model_digest(name) for name in models},
         "datasets": {url: one.digest for url, one in data.items()},
         "max_new_tokens": max_new_tokens,
+        "image_resize": image_resize,
     }
 
 

@@ -31,6 +31,7 @@ def predict(
     wordings: str | None = None,
     batch_size: int = 64,
     max_new_tokens: int = 64,
+    image_resize: Literal["refuse", "processor"] = "refuse",
     json: Flag = False,
     **options: str,
 ) -> None:
@@ -74,6 +75,8 @@ def predict(
         Questions answered at a time, at most.
     max_new_tokens
         The longest answer; a model that thinks first wants 256.
+    image_resize
+        What becomes of an image that the model's processor would resize, changing its focal length: an error, or that.
     json
         Print everything as JSON.
     """
@@ -106,7 +109,7 @@ def predict(
     from vlm3data.types import Question
     from vlm3train.generate import Generator
 
-    ask = Generator.load(model, batch_size, max_new_tokens)
+    ask = Generator.load(model, batch_size, max_new_tokens, image_resize=image_resize)
     camera, calibration = photo.view.source_camera, photo.view.calibration
     told: dict[str, Any] = {
         "image": image,

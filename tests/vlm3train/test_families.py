@@ -11,7 +11,9 @@ import torch
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from tests.tiny_families import WRITERS
+from vlm3data.command import run_app
 from vlm3data.types import UserError
+from vlm3train.cli import app
 from vlm3train.collate import IGNORED, AskCollator, TrainCollator
 from vlm3train.generate import Generator
 from vlm3train.models import load_model, load_processor
@@ -98,6 +100,12 @@ def test_a_processor_that_sizes_images_as_it_likes_is_only_used_if_asked_for(fam
     else:
         with pytest.raises(UserError, match="--image-resize processor"):
             load_processor(str(directory))
+
+
+def test_the_command_scores_it_with_images_as_its_processor_likes_them(family, shards, capsys):
+    asked = ["eval", "--model", str(family[1]), "--shards", shards, "--limit", "2", "--questions-per-image", "1"]
+    assert run_app(app, [*asked, "--max-new-tokens", "2", "--image-resize", "processor"]) == 0
+    assert "2 questions about 2 images" in capsys.readouterr().out
 
 
 def test_an_answer_with_special_tokens_is_refused(family, its_processor, make_sample):
