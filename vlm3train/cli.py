@@ -40,7 +40,7 @@ def init_tiny(*, out: str, shards: tuple[str, ...] = (), size: str = "tiny", see
     shards
         Datasets whose questions the tokenizer learns from; by default it learns from made-up ones.
     size
-        tiny (learns on a CPU in minutes) or small (wants a GPU).
+        tiny (learns on a CPU in minutes), mini, mini-smooth or small (these want a GPU).
     seed
         Of the weights.
     """
@@ -142,7 +142,7 @@ def sft(
     freeze
         A part of the model that is not trained; may be given several times.
     lora_rank
-        Train adapters of this rank in place of the language model's weights; CONFIG's `lora` can say more.
+        Train adapters of this rank in place of the language model's weights; what else CONFIG's `lora` says holds.
     image_resize
         An image that the model's processor would resize: refuse it (default), or train on what it makes of it.
     report_to
@@ -159,12 +159,13 @@ def sft(
         Resume although the mixture or its shards changed meanwhile; --out/run.json keeps what changed.
     """
     given = {name: value for name, value in locals().items() if name != "config" and value is not None}
-    if lora_rank is not None:
-        given["lora"] = {"rank": given.pop("lora_rank")}
     from vlm3train.configs import read_config
     from vlm3train.sft import SftConfig, train
 
     values = (read_config(config) if config else None) or {}
+    if lora_rank is not None:
+        lora = values.get("lora") if isinstance(values, dict) else None
+        given["lora"] = (lora if isinstance(lora, dict) else {}) | {"rank": given.pop("lora_rank")}
     settings = SftConfig.check(values | given if isinstance(values, dict) else values, config or "vlm3train sft")
 
     from vlm3train.quiet import quieten

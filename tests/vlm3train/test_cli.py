@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import vlm3train.sft
 from vlm3data.command import run_app
 from vlm3train.cli import app
 
@@ -58,3 +59,13 @@ def test_a_mistake_is_one_line(arguments, code, said, tmp_path: Path, mixture, s
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert said in error
+
+
+def test_a_flag_for_the_adapters_rank_leaves_the_rest_of_them_as_the_file_has_it(tmp_path: Path, monkeypatch):
+    trained = []
+    monkeypatch.setattr(vlm3train.sft, "train", trained.append)
+    path = tmp_path / "run.yaml"
+    path.write_text("{model: m, mixture: x, out: o, steps: 1, lora: {rank: 4, alpha: 8, targets: [q_proj]}}\n")
+    assert run_app(app, ["sft", str(path), "--lora-rank", "32"]) == 0
+    lora = trained[0].lora
+    assert (lora.rank, lora.alpha, lora.targets) == (32, 8.0, ("q_proj",))
