@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-PEAK_TFLOPS = {"H200": 989.4, "H100": 989.4, "H800": 989.4, "H20": 148.0, "B200": 2250.0, "A100": 312.0, "A800": 312.0}
-"""Dense bfloat16, from NVIDIA's data sheets; a GPU that is not here has no MFU in the log."""
+PEAK_TFLOPS = {
+    "H100 PCIe": 756.5, "H800 PCIe": 756.5, "H100 NVL": 835.5, "H200 NVL": 835.5, "H200": 989.4, "H100": 989.4,
+    "H800": 989.4, "H20": 148.0, "B200": 2250.0, "A100": 312.0, "A800": 312.0,
+}  # fmt: skip
+"""Dense bfloat16, from NVIDIA's data sheets, by what a GPU's name holds, the first that fits: cards do less than
+modules. A GPU that is not here has no MFU in the log."""
 
 
 class Arithmetic:

@@ -95,6 +95,16 @@ def test_arithmetic_is_that_of_the_measured_bare_loop():
     assert 9.4 * a_sample / (peak_flops("NVIDIA H200") or 0) == pytest.approx(0.53, abs=0.01)
 
 
+def test_a_gpus_peak_is_that_of_its_form():
+    assert (
+        peak_flops("NVIDIA H200") == peak_flops("NVIDIA H100 80GB HBM3") == peak_flops("NVIDIA GH200 480GB") == 989.4e12
+    )
+    assert peak_flops("NVIDIA H100 PCIe") == 756.5e12
+    assert peak_flops("NVIDIA H100 NVL") == peak_flops("NVIDIA H200 NVL") == 835.5e12
+    assert peak_flops("NVIDIA H20") == 148e12
+    assert peak_flops("NVIDIA GeForce RTX 4090") is None
+
+
 def test_the_weights_part_of_the_arithmetic_counts_the_models_own_weights(model_dir):
     model = load_model(str(model_dir))
     arithmetic = Arithmetic(model.config)
