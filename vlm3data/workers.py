@@ -39,7 +39,7 @@ class Worker:
         """Return what the process says next; raise what it raised, or WorkerDied."""
         try:
             error, value = self.connection.recv()
-        except (EOFError, ConnectionResetError):
+        except (EOFError, OSError):  # the latter within an answer
             raise WorkerDied(self._end()) from None
         if error is not None:
             raise error
