@@ -14,9 +14,11 @@ Inside a block the datasets are shuffled, so that no period of the shares can li
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import repeat
 from typing import NamedTuple
 
 import numpy as np
@@ -132,14 +134,11 @@ class Schedule:
     def _draw_block(self, block: int) -> list[Place]:
         """Return the 64 places of one block."""
         before, after = self._counts(block), self._counts(block + 1)
-        datasets = np.repeat(np.arange(len(self.leaves)), after - before)
-        datasets = datasets[permutation(BLOCK, self.seed, "block", block)]
-        epochs, indices = np.empty(BLOCK, np.int64), np.empty(BLOCK, np.int64)
-        for dataset in np.flatnonzero(after - before).tolist():
-            positions = np.flatnonzero(datasets == dataset)
-            draws = before[dataset] + np.arange(len(positions))
-            epochs[positions], indices[positions] = self._samples(dataset, draws)
-        return [Place(*place) for place in zip(datasets.tolist(), epochs.tolist(), indices.tolist(), strict=True)]
+        many = after - before
+        datasets = np.repeat(np.arange(len(self.leaves)), many)[permutation(BLOCK, self.seed, "block", block)]
+        drawn = zip(range(len(self.leaves)), before.tolist(), many.tolist(), strict=True)
+        draws = {dataset: self._samples(dataset, first, count) for dataset, first, count in drawn if count}
+        return [Place(dataset, *next(draws[dataset])) for dataset in datasets.tolist()]
 
     def _count_at(self, block: int) -> Int64Array:
         """Return the counts before `block`, the middle of an interval whose ends are rounder numbers."""
@@ -151,24 +150,23 @@ class Schedule:
         half = block & -block
         return _apportion(ideal, total, self._counts(block - half), self._counts(block + half))
 
-    def _samples(self, dataset: int, draws: Int64Array) -> tuple[Int64Array, Int64Array]:
-        """Return epoch and sample number of the `draws`-th draws from a dataset."""
-        epochs, places = np.divmod(draws, self._sizes[dataset])
-        indices = np.empty_like(places)
-        for epoch in np.unique(epochs).tolist():
+    def _samples(self, dataset: int, draw: int, many: int) -> Iterator[tuple[int, int]]:
+        """Yield epoch and sample number of the `draw`-th draw from a dataset and those after it."""
+        while many > 0:
+            epoch, place = divmod(draw, self._sizes[dataset])
             starts, _ = self._epoch(dataset, epoch)
-            windows = np.searchsorted(starts, places, side="right") - 1
-            for window in np.unique(windows[epochs == epoch]).tolist():
-                here = (epochs == epoch) & (windows == window)
-                indices[here] = self._window(dataset, epoch, window)[places[here] - starts[window]]
-        return epochs, indices
+            window = bisect_right(starts, place) - 1
+            first = place - starts[window]
+            here = self._window(dataset, epoch, window)[first : first + many].tolist()
+            yield from zip(repeat(epoch), here)
+            draw, many = draw + len(here), many - len(here)
 
-    def _draw_epoch(self, dataset: int, epoch: int) -> tuple[Int64Array, Int64Array]:
+    def _draw_epoch(self, dataset: int, epoch: int) -> tuple[list[int], Int64Array]:
         """Return where each window of the epoch starts, and the epoch's order of the shards."""
         leaf = self.leaves[dataset]
         order = permutation(len(leaf.shard_sizes), self.seed, "shards", leaf.name, leaf.fingerprint, epoch)
         sizes = np.asarray(leaf.shard_sizes, np.int64)[order]
-        return (np.cumsum(sizes) - sizes)[::WINDOW_SHARDS], order
+        return (np.cumsum(sizes) - sizes)[::WINDOW_SHARDS].tolist(), order
 
     def _draw_window(self, dataset: int, epoch: int, window: int) -> Int64Array:
         """Return the shuffled sample numbers of one window."""
@@ -185,10 +183,9 @@ def _apportion(ideal: Float64Array, total: int, low: Int64Array, high: Int64Arra
 
     By largest remainder, so that only the numbers furthest below their ideal are rounded up.
     """
-    counts = np.clip(np.floor(ideal).astype(np.int64), low, high)
+    counts = np.minimum(np.maximum(np.floor(ideal).astype(np.int64), low), high)
     while missing := total - int(counts.sum()):
-        room = counts < high if missing > 0 else counts > low
-        want = np.where(room, (ideal - counts) * np.sign(missing), -np.inf)
-        chosen = np.argsort(-want, kind="stable")[: min(abs(missing), int(room.sum()))]
-        counts[chosen] += np.sign(missing)
+        step, room = (1, counts < high) if missing > 0 else (-1, counts > low)
+        beyond = np.where(room, (counts - ideal) * step, np.inf)
+        counts[beyond.argsort(kind="stable")[: min(abs(missing), np.count_nonzero(room))]] += step
     return counts
