@@ -89,6 +89,8 @@ def test_the_script_for_record3d(tmp_path, monkeypatch):
         for path in (scene / "depth").iterdir():
             depth_m = np.load(path)
             archive.writestr(f"rgbd/{path.stem}.depth", zlib.compress(depth_m.tobytes()))
+            levels = np.load(scene / "confidence" / path.name)
+            archive.writestr(f"rgbd/{path.stem}.conf", zlib.compress(levels.tobytes()))
             archive.writestr(f"rgbd/{path.stem}.jpg", (scene / "rgb" / f"{path.stem}.jpg").read_bytes())
         archive.writestr("metadata", json.dumps(about | {"dh": depth_m.shape[0], "dw": depth_m.shape[1]}))
     (script,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)

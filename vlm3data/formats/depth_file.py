@@ -1,4 +1,4 @@
-"""A depth map in whatever file an RGB-D folder holds: 16-bit PNG or TIFF, PGM, NPY (never pickled).
+"""A depth or confidence map in whatever file an RGB-D folder holds: PNG or TIFF, PGM, NPY (never pickled).
 
 Sizes are read from headers and held against what is expected, and against the file's length where it is not
 compressed, before anything is allocated.
@@ -24,7 +24,7 @@ _PGM = re.compile(rb"P5(?:\s+#[^\n]*\n)*\s+(\d{1,9})\s+(?:#[^\n]*\n\s*)*(\d{1,9}
 _NPY = b"\x93NUMPY"
 # As numpy itself writes it: its reader takes anything that is a Python literal.
 _NPY_HEADER = re.compile(
-    rb"\{'descr': '([<>]?[uif][1248])', 'fortran_order': False, 'shape': \((\d{1,9}), (\d{1,9})\), \}\s*"
+    rb"\{'descr': '([<>|]?[uif][1248])', 'fortran_order': False, 'shape': \((\d{1,9}), (\d{1,9})\), \}\s*"
 )
 # What Pillow's decoders raise on damaged data.
 _DAMAGE = (
@@ -52,21 +52,41 @@ def decode_depth_file(data: bytes, size_px: tuple[int, int]) -> npt.NDArray[np.n
 
     Raises Drop: depth_size_mismatch, corrupt_depth.
     """
-    found = depth_size_px(data)
-    if found != size_px:
-        raise Drop("depth_size_mismatch", f"depth {found}, expected {size_px}")
-    if found[0] * found[1] > MAX_PX:
-        raise Drop("corrupt_depth", f"a depth map of {found[0]}x{found[1]} pixels")
+    _check_size(data, size_px)
     if data.startswith(b"P5"):
         return _pgm(data)
-    return _npy(data) if data.startswith(_NPY) else _pillow(data)
+    values = _npy(data) if data.startswith(_NPY) else _pillow(data, "16-bit or float values", ("I", "F"))
+    if values.itemsize == 1:
+        raise Drop("corrupt_depth", f"values of {values.dtype}, which are no depths")
+    return values
 
 
-def _pillow(data: bytes) -> npt.NDArray[np.number]:
+def decode_confidence_file(data: bytes, size_px: tuple[int, int]) -> npt.NDArray[np.number]:
+    """Return the stored values (h, w) of a confidence map, which must be of its depth map's `size_px` (width, height).
+
+    Of 8 bits too, but no picture: palettes and colours are refused. Raises Drop: confidence_size_mismatch,
+    corrupt_confidence.
+    """
+    try:
+        _check_size(data, size_px)
+        return _npy(data) if data.startswith(_NPY) else _pillow(data, "one value a pixel", ("L", "I", "F"))
+    except Drop as drop:
+        raise Drop(drop.reason.replace("depth", "confidence"), drop.detail) from drop
+
+
+def _check_size(data: bytes, size_px: tuple[int, int]) -> None:
+    found = depth_size_px(data)
+    if found != size_px:
+        raise Drop("depth_size_mismatch", f"{found[0]}x{found[1]} pixels, expected {size_px[0]}x{size_px[1]}")
+    if found[0] * found[1] > MAX_PX:
+        raise Drop("corrupt_depth", f"a map of {found[0]}x{found[1]} pixels")
+
+
+def _pillow(data: bytes, what: str, modes: tuple[str, ...]) -> npt.NDArray[np.number]:
     try:
         with Image.open(io.BytesIO(data), formats=("PNG", "TIFF")) as image:
-            if not image.mode.startswith(("I", "F")):  # 8 bits are a picture of a depth map, not one
-                raise Drop("corrupt_depth", f"a depth map of mode {image.mode}, not of 16-bit or float values")
+            if image.mode[:1] not in modes or image.mode == "LA":  # 8 bits are a picture of a depth map, not one
+                raise Drop("corrupt_depth", f"an image of mode {image.mode}, not of {what}")
             return np.asarray(image)
     except (*_DAMAGE, Image.DecompressionBombError) as error:
         raise Drop("corrupt_depth", str(error)) from error

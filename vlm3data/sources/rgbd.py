@@ -12,18 +12,17 @@ from fnmatch import fnmatchcase
 from functools import partial
 from typing import Literal
 
-import numpy as np
 import xxhash
 from PIL import Image
 
 from vlm3data.config import Config
-from vlm3data.formats.depth_file import decode_depth_file, depth_size_px
 from vlm3data.formats.rgbd.calibration import camera_of
 from vlm3data.formats.rgbd.cameras import common_size_px, depth_camera_of, find_file, read_file, read_intrinsics
+from vlm3data.formats.rgbd.depth import DepthMaps
 from vlm3data.formats.rgbd.patterns import SCANNET_CPP, Patterns, listed
-from vlm3data.formats.rgbd.poses import nearest, read_poses
+from vlm3data.formats.rgbd.poses import read_poses
 from vlm3data.storage import open_store
-from vlm3data.types import Camera, Drop, Float32Array, Frame, SceneRef, SourceFacts, UserError
+from vlm3data.types import Drop, Frame, SceneRef, SourceFacts, UserError
 
 DEEPEST = 3
 """How many directories below the root frames in ScanNet's naming are looked for."""
@@ -68,7 +67,7 @@ class RgbdSource:
             if not images:
                 raise UserError(f"{directory}: there is no {self._patterns.image} in this scene; narrow `scenes`")
             empty = False
-            read = [self._patterns.model_dump_json(), *(posixpath.relpath(path, directory) for path in images.values())]
+            read = [_json(self._patterns), *(posixpath.relpath(path, directory) for path in images.values())]
             if split in (None, self._split_of(name)):
                 stamp = xxhash.xxh3_64_hexdigest("\n".join(read).encode())
                 yield SceneRef(name, len(images), {"directory": directory}, self._split_of(name), stamp)
@@ -80,14 +79,13 @@ class RgbdSource:
         patterns, directory = self._patterns, str(scene.payload["directory"])
         images = listed(self._fs, directory, patterns.image)
         names = list(images)
-        depths = nearest(listed(self._fs, directory, patterns.depth.path), names, patterns) if patterns.depth else {}
+        registered = patterns.registered or self.options.unregistered_depth == "as_is"
+        depths = DepthMaps(self._fs, directory, patterns, names if registered else ())
         about = (self._fs, (directory, self._root))
         intrinsics = read_intrinsics(*about, patterns.intrinsics, patterns, names)
         own = patterns.depth.intrinsics if patterns.depth else None
         depth_intrinsics = read_intrinsics(*about, own, patterns, names) if own else None
         image_size = common_size_px(self._fs, list(images.values()), _image_size_px)
-        depth_size = common_size_px(self._fs, list(depths.values()), depth_size_px)
-        registered = patterns.registered or self.options.unregistered_depth == "as_is"
         poses = read_poses(self._fs, directory, patterns, names)
         for name, pose in zip(names, poses, strict=True):
             problem = pose if isinstance(pose, Drop) else None
@@ -95,23 +93,25 @@ class RgbdSource:
             try:
                 if image_size is not None:
                     camera = camera_of(intrinsics(name), image_size, patterns.first_pixel_centre)
-                if camera is not None and depth_size is not None and registered:
+                if camera is not None and depths.size_px is not None:
                     pinhole = depth_intrinsics(name) if depth_intrinsics else None
-                    depth_camera = depth_camera_of(directory, camera, pinhole, depth_size, patterns.first_pixel_centre)
+                    depth_camera = depth_camera_of(
+                        directory, camera, pinhole, depths.size_px, patterns.first_pixel_centre
+                    )
             except Drop as drop:
                 problem = problem or drop
             if image_size is None:
                 problem = problem or Drop("image_unreadable", f"{directory}: none of the first images can be read")
             if patterns.depth and registered and name not in depths:
                 problem = problem or Drop("depth_missing", f"{directory}: frame {name}")
-            elif patterns.depth and registered and depth_size is None:
+            elif patterns.depth and registered and depths.size_px is None:
                 problem = problem or Drop("corrupt_depth", f"{directory}: none of the first depth maps can be read")
             yield Frame(
                 key=f"{scene.scene}/{name}",
                 scene=scene.scene,
                 image=partial(self._image, images[name], problem),
                 camera=camera,
-                depth_m=partial(self._depth, depths.get(name), depth_camera) if depth_camera else None,
+                depth_m=partial(depths.depth_m, name) if depth_camera else None,
                 depth_camera=depth_camera,
                 world_from_cam=None if isinstance(pose, Drop) else pose,
             )
@@ -120,15 +120,6 @@ class RgbdSource:
         if problem is not None:
             raise problem
         return read_file(self._fs, path, "image")
-
-    def _depth(self, path: str | None, camera: Camera) -> Float32Array:
-        depth = self._patterns.depth
-        if path is None or depth is None:
-            raise Drop("depth_missing")
-        stored = decode_depth_file(read_file(self._fs, path, "depth"), (camera.width_px, camera.height_px))
-        depth_m = (stored * np.float64(depth.metres_per_count)).astype(np.float32)
-        depth_m[np.isin(stored, depth.missing) | ~np.isfinite(depth_m)] = np.nan
-        return depth_m
 
     def _directories(self) -> list[str]:
         if not self._named:
@@ -168,6 +159,13 @@ class RgbdSource:
         if not splits:
             return "all"
         return next((name for name, some in splits.items() if any(fnmatchcase(scene, one) for one in some)), "other")
+
+
+def _json(patterns: Patterns) -> str:
+    """Return what a scene is read by, as it always was where it does not tell confidence: its stamp stays."""
+    depth = patterns.depth
+    unsaid = {"confidence", "confidence_min"} if depth and depth.confidence is None else set[str]()
+    return patterns.model_dump_json(exclude={"depth": unsaid})
 
 
 def _last(path: str) -> str:

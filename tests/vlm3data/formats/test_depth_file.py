@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from tests.vlm3data.formats.damage import survives
-from vlm3data.formats.depth_file import decode_depth_file, depth_size_px
+from vlm3data.formats.depth_file import decode_confidence_file, decode_depth_file, depth_size_px
 from vlm3data.formats.depth_image import encode_pgm16, encode_png16
 from vlm3data.types import Drop
 
@@ -50,7 +50,7 @@ def test_stored_values_come_back(kind):
 
 @pytest.mark.parametrize("kind", FILES)
 def test_another_size_is_refused(kind):
-    with pytest.raises(Drop, match=r"depth_size_mismatch: depth \(32, 24\), expected \(24, 32\)"):
+    with pytest.raises(Drop, match="depth_size_mismatch: 32x24 pixels, expected 24x32"):
         decode_depth_file(FILES[kind], (24, 32))
 
 
@@ -58,6 +58,27 @@ def test_a_pgm_that_does_not_go_to_65535_is_not_stretched():
     small = (STORED % 10000).astype(np.uint16)
     data = encode_pgm16(small).replace(b"\n65535\n", b"\n# a comment\n9999\n")
     np.testing.assert_array_equal(decode_depth_file(data, (32, 24)), small)
+
+
+LEVELS = (STORED % 3).astype(np.uint8)
+PICTURES = {"colours": Image.fromarray(LEVELS).convert("RGB"), "palette": Image.fromarray(LEVELS).convert("P")}
+
+
+@pytest.mark.parametrize("data", [tiff(LEVELS), npy(LEVELS), encode_png16(LEVELS.astype(np.uint16))])
+def test_levels_of_confidence_come_back(data):
+    np.testing.assert_array_equal(decode_confidence_file(data, (32, 24)), LEVELS)
+    with pytest.raises(Drop, match="confidence_size_mismatch: 32x24 pixels, expected 16x24"):
+        decode_confidence_file(data, (16, 24))
+    with pytest.raises(Drop, match="corrupt_confidence"):
+        decode_confidence_file(data[: len(data) // 2], (32, 24))
+
+
+@pytest.mark.parametrize("kind", PICTURES)
+def test_a_picture_of_confidence_is_no_confidence(kind):
+    file = io.BytesIO()
+    PICTURES[kind].save(file, "PNG")
+    with pytest.raises(Drop, match="corrupt_confidence"):
+        decode_confidence_file(file.getvalue(), (32, 24))
 
 
 def png_header(width: int, height: int) -> bytes:
@@ -74,6 +95,7 @@ BAD = {
     "truncated png": FILES["png"][: len(FILES["png"]) // 2],
     "png header alone": png_header(32, 24),
     "8 bits": tiff(STORED.astype(np.uint8)),
+    "8 bit npy": npy(STORED.astype(np.uint8)),
     "8 bit pgm": b"P5\n32 24\n255\n" + bytes(32 * 24),
     "ascii pgm": b"P2\n32 24\n65535\n" + b"1 " * 768,
     "short pgm": FILES["pgm"][:-1],

@@ -126,6 +126,34 @@ def test_more_faults_show(written):
     assert all(frame.depth_m is None for frame in frames_of(written("tum"), tum))
 
 
+PHONES = ("arkit", "polycam", "record3d")
+
+
+def labels_off(out: Path, patterns: dict) -> float:
+    """Return the largest share by which a depth label differs from the true depth of its surface."""
+    file = out / "patterns.yaml"
+    file.write_text(yaml.safe_dump(patterns))
+    options = {"patterns": str(file)}
+    config = BuildConfig(source="rgbd", root=str(out / "data"), options=options, tasks={"depth": {"pixels": 300}})
+    worst = 0.0
+    for sample, (_, about, depth_m) in zip(samples(config), truth_of(out), strict=True):
+        view = sample.record["views"][0]
+        for question in sample.questions:
+            at = (np.add(question.truth["pixel_px"], 0.5) + view["crop_xy_px"]) / view["scale"]
+            u, v = np.floor(at * about["depth_camera"]["width_px"] / about["camera"]["width_px"]).astype(int)
+            worst = max(worst, abs(question.truth["depth_m"] / depth_m[v, u] - 1))
+    return worst
+
+
+@pytest.mark.parametrize("form", PHONES)
+def test_no_label_comes_of_a_pixel_that_the_phone_was_not_sure_of(written, form):
+    about = patterns_of(form)
+    assert labels_off(written(form), about) < 0.01
+    del about["depth"]["confidence"], about["depth"]["confidence_min"]
+    assert "depth" in faults(written(form), frames_of(written(form), about))
+    assert labels_off(written(form), about) > 0.02
+
+
 @pytest.mark.parametrize("kind", ["z", "euclidean"])
 def test_labels_agree_with_the_exact_depth_at_their_pixel_and_the_other_kind_does_not(written, kind):
     out = written("redwood")

@@ -35,9 +35,18 @@ def image(width: int = WIDTH, height: int = HEIGHT) -> bytes:
     return file.getvalue()
 
 
-def npy() -> bytes:
+def npy(values: np.ndarray | None = None) -> bytes:
     file = io.BytesIO()
-    np.save(file, STORED / np.float32(1000))
+    np.save(file, STORED / np.float32(1000) if values is None else values)
+    return file.getvalue()
+
+
+SURE = np.full((HEIGHT, WIDTH), 2, np.uint8)
+
+
+def grey(levels: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(levels).save(file, "PNG")
     return file.getvalue()
 
 
@@ -190,7 +199,11 @@ def test_record3d_has_all_poses_in_one_json(tmp_path):
     }
     files: dict[str, bytes | str] = {"a/metadata.json": json.dumps(about)}
     for number in (2, 10):  # frames may be left out, and 10 comes after 2
-        files |= {f"a/rgb/{number}.jpg": image(), f"a/depth/{number}.npy": npy()}
+        files |= {
+            f"a/rgb/{number}.jpg": image(),
+            f"a/depth/{number}.npy": npy(),
+            f"a/confidence/{number}.npy": npy(SURE),
+        }
     source = RgbdSource(str(write(tmp_path, files)), RgbdSource.Options(patterns=str(YAMLS / "record3d.yaml")), 0)
     found = frames_of(source)
     assert [frame.key for frame in found] == ["a/2", "a/10"]
@@ -206,6 +219,7 @@ def test_arkitscenes_poses_are_cam_from_world_and_matched_by_time(tmp_path):
     for number, time in enumerate(("12.000", "12.017", "12.100")):
         files[f"{base}/lowres_wide/42_{time}.png"] = image()
         files[f"{base}/lowres_depth/42_{time}.png"] = encode_png16(STORED)
+        files[f"{base}/confidence/42_{time}.png"] = grey(SURE)
         files[f"{base}/lowres_wide_intrinsics/42_{time}.pincam"] = f"{WIDTH} {HEIGHT} {40 + number} 41 16 12\n"
         angle = (0.3, 0.2 * number, 0.1)
         lines.append(f"{float(time) + 0.004} {' '.join(map(str, angle))} 1 2 {number}")
@@ -242,6 +256,57 @@ def test_unregistered_depth_labels_no_image_unless_told_to(root, tmp_path):
     config = BuildConfig(source="rgbd", root=str(root), options={"patterns": str(root.parent / "patterns.yaml")})
     with pytest.raises(UserError, match="no_depth 3"):
         build(config, str(tmp_path / "out"), workers=1)
+
+
+# How sure the recorder is
+
+
+def sure_patterns(least: float = 2) -> dict:
+    about = patterns()
+    about["depth"] |= {"confidence": "frame-{frame}.conf.png", "confidence_min": least}
+    return about
+
+
+@pytest.mark.parametrize(("least", "known"), [(1, [False, True, True]), (2, [False, False, True])])
+def test_depth_is_unknown_where_confidence_is_below(root, least, known):
+    levels = SURE.copy()
+    levels[5, 7:10] = (0, 1, 2)
+    for number in range(3):
+        (root / f"frame-{number:06d}.conf.png").write_bytes(grey(levels))
+    depth_m = frames_of(opened(root, sure_patterns(least)))[0].depth_m
+    assert depth_m
+    expected = (STORED / 1000).astype(np.float32)
+    expected[5, 7:10][~np.array(known)] = np.nan
+    np.testing.assert_array_equal(depth_m(), expected)
+
+
+def test_a_bad_confidence_map_is_dropped_by_name(root):
+    contents = (grey(SURE[:-1]), image(), None)
+    for number, content in enumerate(contents):
+        if content:
+            (root / f"frame-{number:06d}.conf.png").write_bytes(content)
+    reasons = [reason(frame) for frame in frames_of(opened(root, sure_patterns()))]
+    assert reasons == ["confidence_size_mismatch", "corrupt_confidence", "confidence_missing"]
+
+
+def test_a_recording_without_confidence_says_what_to_do(root):
+    with pytest.raises(UserError, match="leave confidence and confidence_min out of the patterns"):
+        frames_of(opened(root, sure_patterns()))
+    assert all(frame.depth_m is None for frame in frames_of(opened(root, sure_patterns() | {"registered": False})))
+
+
+@pytest.mark.parametrize("key", ["confidence", "confidence_min"])
+def test_confidence_is_said_whole(root, key):
+    about = sure_patterns()
+    del about["depth"][key]
+    with pytest.raises(UserError, match="confidence and confidence_min go together"):
+        opened(root, about)
+
+
+def test_patterns_without_confidence_give_the_stamps_they_always_gave(root):
+    scene = next(iter(opened(root, patterns()).scenes(None)))
+    assert scene.stamp == "25de13bd1c47d60c"
+    assert next(iter(opened(root, sure_patterns()).scenes(None))).stamp != scene.stamp
 
 
 # What is wrong with a frame
@@ -395,7 +460,8 @@ def test_any_damage_to_a_json_gives_a_refusal_or_frames(tmp_path, name):
     about = {"cameraPoseARFrame": matrix, "intrinsics": [40.0, 0, 16, 0, 41, 12, 0, 0, 1], "poses": [matrix]}
     about["K"] = [40.0, 0, 0, 0, 41, 0, 16, 12, 1]
     files = {"frame_0.jpg": image(), "depth_0.png": encode_png16(STORED), "rgb/0.jpg": image()}
-    path = write(tmp_path / "s", {**files, "depth/0.npy": npy(), file: json.dumps(about)}) / file
+    files |= {"depth/0.npy": npy(), "conf_0.png": grey(SURE), "confidence/0.npy": npy(SURE)}
+    path = write(tmp_path / "s", {**files, file: json.dumps(about)}) / file
     source = RgbdSource(str(tmp_path), RgbdSource.Options(patterns=str(YAMLS / f"{name}.yaml")), 0)
     assert survives(path.read_bytes(), path, lambda: first_of(source))["refused"] > 10
 

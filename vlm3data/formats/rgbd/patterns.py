@@ -84,6 +84,16 @@ class Depth(Config):
     """What the sensor can measure; depths outside are dropped and counted."""
     intrinsics: Intrinsics | None = None
     """Of the depth map where they are not the image's, scaled to the map's size."""
+    confidence: Pattern | None = None
+    """Maps of the depth map's size that say how sure the recorder is of each value."""
+    confidence_min: Positive | None = None
+    """Depth is unknown where the stored confidence is below."""
+
+    @model_validator(mode="after")
+    def _both_of_confidence(self) -> Depth:
+        if (self.confidence is None) != (self.confidence_min is None):
+            raise ValueError("confidence and confidence_min go together")
+        return self
 
 
 class Pose(Config):

@@ -12,12 +12,12 @@ import orjson
 from vlm3data.formats import poses
 from vlm3data.formats.depth_image import encode_png16
 from vlm3data.images import encode_jpeg
+from vlm3data.layouts._rgbd.lidar import lidar
 from vlm3data.layouts._rgbd.room import Shot
 from vlm3data.types import Camera, Float32Array, Float64Array, UInt8Array
 
 Files = dict[str, bytes]
 """Contents by path below the scene's directory."""
-_LIDAR_REACH_M = 5.0
 
 
 class Form(Protocol):
@@ -109,7 +109,7 @@ class Redwood:
 
 
 class Arkit:
-    """A JSON for each frame, y up and z backward; small depth maps; a focal length that breathes."""
+    """A JSON for each frame, y up and z backward; small depth maps, how sure they are; a focal length that breathes."""
 
     name = "arkit"
     world_from_room = np.array([[1.0, 0, 0, 0], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
@@ -130,8 +130,9 @@ class Arkit:
         pose = self.world_from_room @ shot.room_from_cam @ np.diag([1.0, -1.0, -1.0, 1.0])
         k = [camera.fx_px, 0.0, camera.cx_px, 0.0, camera.fy_px, camera.cy_px, 0.0, 0.0, 1.0]
         files[f"frame_{name}.jpg"] = encode_jpeg(shot.image, 92)
-        in_reach_m = np.where(shot.depth_m <= _LIDAR_REACH_M, shot.depth_m, np.float32(np.nan))
-        files[f"depth_{name}.png"] = _counts(in_reach_m, 1000)
+        depth_m, confidence = lidar(shot.depth_m)
+        files[f"depth_{name}.png"] = _counts(depth_m, 1000)
+        files[f"conf_{name}.png"] = _grey(confidence)
         about = {"cameraPoseARFrame": pose.ravel().tolist(), "intrinsics": k, "frame_index": shot.number}
         files[f"frame_{name}.json"] = orjson.dumps(about)
         return name
@@ -149,8 +150,9 @@ class Polycam(Arkit):
         about |= {"fx": camera.fx_px, "fy": camera.fy_px, "cx": camera.cx_px, "cy": camera.cy_px}
         about |= {"width": camera.width_px, "height": camera.height_px, "timestamp": int(name)}
         files[f"keyframes/images/{name}.jpg"] = encode_jpeg(shot.image, 92)
-        in_reach_m = np.where(shot.depth_m <= _LIDAR_REACH_M, shot.depth_m, np.float32(np.nan))
-        files[f"keyframes/depth/{name}.png"] = _counts(in_reach_m, 1000)
+        depth_m, confidence = lidar(shot.depth_m)
+        files[f"keyframes/depth/{name}.png"] = _counts(depth_m, 1000)
+        files[f"keyframes/confidence/{name}.png"] = _grey(np.array([0, 54, 255], np.uint8)[confidence])
         files[f"keyframes/cameras/{name}.json"] = orjson.dumps(about)
         return name
 
@@ -173,11 +175,10 @@ class Record3d(Arkit):
         about["poses"].append([float(number) for number in numbers[3:] + numbers[:3]])
         files["metadata.json"] = orjson.dumps(about | {"w": camera.width_px, "h": camera.height_px})
         files[f"rgb/{name}.jpg"] = encode_jpeg(shot.image, 92)
-        depth_m = np.where(shot.depth_m <= _LIDAR_REACH_M, shot.depth_m, np.float32(0))
+        depth_m, confidence = lidar(shot.depth_m)
         depth_m[:12, :16] = 0
-        file = io.BytesIO()
-        np.save(file, depth_m.astype(np.float32), allow_pickle=False)
-        files[f"depth/{name}.npy"] = file.getvalue()
+        files[f"depth/{name}.npy"] = _npy(np.nan_to_num(depth_m))
+        files[f"confidence/{name}.npy"] = _npy(confidence)
         return name
 
 
@@ -186,6 +187,16 @@ FORMS: dict[str, type[Form]] = {form.name: form for form in (SevenScenes, Tum, R
 
 def _png(image: UInt8Array) -> bytes:
     return cv2.imencode(".png", image[..., ::-1])[1].tobytes()
+
+
+def _grey(values: UInt8Array) -> bytes:
+    return cv2.imencode(".png", values)[1].tobytes()
+
+
+def _npy(values: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, values, allow_pickle=False)
+    return file.getvalue()
 
 
 def _counts(depth_m: Float32Array, counts_per_m: float, missing: int = 0) -> bytes:
