@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.gauntlet import __main__ as gauntlet
-from tests.gauntlet import configs, kills, sandbox, scenarios, state, targets
+from tests.gauntlet import configs, kills, sandbox, scenarios, soak, state, targets
 from tests.gauntlet.mutations import mutated
 
 CASES = {"reader": 60, "source": 10, "config": 12, "shards": 6}
@@ -118,3 +118,14 @@ def test_a_half_file_under_its_final_name_is_seen(tmp_path):
 def test_every_planned_fault_is_of_a_known_command():
     assert {name for names in kills.PLANNED.values() for name in names} <= set(scenarios.SCENARIOS)
     assert len(configs.HOSTILE) > 40
+
+
+def test_a_leak_is_told_from_a_pool_that_breathes():
+    rng = np.random.default_rng(0)
+    pool, more = 2 * rng.integers(1, 6, 300), np.minimum(np.arange(300), 40)  # the first rounds fill caches
+    sound = [soak.Held(800.0 + b, 30 + a, 9, 1) for a, b in zip(pool, more, strict=True)]
+    assert soak.grown(sound) == []
+    leaking = [one._replace(files=one.files + n // 20, threads=one.threads + n // 30) for n, one in enumerate(sound)]
+    assert soak.grown(leaking) == ["files", "threads"]
+    assert soak.grown([one._replace(rss_mb=one.rss_mb + n / 8) for n, one in enumerate(sound)]) == ["rss_mb"]
+    assert soak.grown(leaking[:2]) == []
