@@ -167,6 +167,8 @@ def test_filters_search_and_reasons_choose_what_is_shown(browser, toy):
 
 
 def test_everything_works_from_the_keyboard(browser, toy):
+    from playwright.sync_api import expect
+
     with Opened(browser, toy.with_name("mix.html")) as opened:
         page = opened.page
         focused = "document.activeElement.closest('.card')?.dataset.number"
@@ -184,7 +186,9 @@ def test_everything_works_from_the_keyboard(browser, toy):
         page.keyboard.press("ArrowDown")
         assert page.locator(".question.picked").count() == 1
         page.keyboard.press("Escape")
-        page.wait_for_function(f"{focused} === '1'")  # a dialog tells of its end a moment later
+        expect(page.locator('.card[data-number="1"] :focus')).to_have_count(
+            1
+        )  # a dialog tells of its end a moment later
         page.keyboard.press("?")
         assert page.locator("#help").is_visible()
         page.keyboard.press("Escape")
