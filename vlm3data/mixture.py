@@ -51,6 +51,12 @@ class Part:
         """Return the characters in the answers that are drawn of a sample, on average; None while it is planned."""
         return None if self.dataset is None else answer_chars(self.dataset, self.selected, self.entry.pixels)
 
+    @property
+    def seen(self) -> dict[str, Any]:
+        """Return, as `unify`, how images are unified as they are read; nothing where they are as built."""
+        unify = {} if self.dataset is None or not self.dataset.is_original else self.dataset.unify._asdict()
+        return {"unify": said} if (said := {key: value for key, value in unify.items() if value is not None}) else {}
+
     def leaf(self) -> Leaf:
         """Return the part as the schedule knows it."""
         assert self.dataset is not None
@@ -157,6 +163,11 @@ class Mixture:
         of_leaf = self._shares(self.spec.datasets, self.spec.weighting, self.samples, weights or {}, "")
         return [of_leaf[part.name.partition("#")[0]] * part.share_of_dataset for part in self.parts]
 
+    def shares_over_run(self, samples: int | None = None) -> list[float]:
+        """Return the same as means over `samples` positions (None: the planned ones), where they may change."""
+        total = samples or self.samples
+        return (self.course.drawn(total) / total).tolist() if total else self.shares()
+
     def _shares(
         self,
         entries: Mapping[str, Entry],
@@ -232,7 +243,7 @@ class Mixture:
                     "selection": str(part.selection),
                     "pixels": part.entry.pixels,
                 }
-                | _seen(part.dataset)
+                | part.seen
                 for part in self.parts
             },
         }
@@ -244,9 +255,8 @@ class Mixture:
     def plan(self, samples: int | None = None) -> list[dict[str, Any]]:
         """Return, per part, share, samples drawn, size, epochs, answer text and bytes over `samples` positions."""
         total = samples or self.samples
-        shares = self.course.drawn(total) / total if total else np.array(self.shares())
         rows = []
-        for part, share in zip(self.parts, shares.tolist(), strict=True):
+        for part, share in zip(self.parts, self.shares_over_run(samples), strict=True):
             drawn = None if total is None else share * total
             held = part.dataset
             rows.append(
@@ -263,12 +273,6 @@ class Mixture:
                 }
             )
         return rows
-
-
-def _seen(dataset: Dataset | None) -> dict[str, Any]:
-    """Return how images are unified as they are read; nothing where they are as built."""
-    unify = {} if dataset is None or not dataset.is_original else dataset.unify._asdict()
-    return {"unify": said} if (said := {key: value for key, value in unify.items() if value is not None}) else {}
 
 
 def _mean_answer_chars(parts: Sequence[Part]) -> float | None:

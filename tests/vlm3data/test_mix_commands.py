@@ -122,6 +122,19 @@ def test_diff_names_what_changed_and_says_so_in_its_exit_code(capsys, tmp_path):
     assert {row["dataset"]: row["changed"] for row in json.loads(out) if row["differs"]} == {"waymo": ["pixels"]}
 
 
+def test_diff_names_shares_that_change_over_the_run(capsys, tmp_path):
+    plain, staged, other = (tmp_path / f"{name}.yaml" for name in ("plain", "staged", "other"))
+    plain.write_text("{samples: 100, datasets: {a: {size: 9, weight: 1}, b: {size: 9, weight: 1}}}")
+    staged.write_text(f"extends: {plain}\nschedule: [{{until: 0.5, weights: {{a: 0}}}}, {{until: 1, weights: {{}}}}]")
+    other.write_text(f"extends: {plain}\nschedule: [{{until: 0.5, weights: {{}}}}, {{until: 1, weights: {{a: 0}}}}]")
+    code, out, _ = run("mix", "diff", str(plain), str(staged), "--json", capsys=capsys)
+    rows = json.loads(out)
+    assert (code, [row["after"] for row in rows]) == (1, pytest.approx([0.25, 0.75]))
+    code, out, _ = run("mix", "diff", str(staged), str(other), "--json", capsys=capsys)
+    assert (code, [row["after"] for row in json.loads(out)]) == (1, pytest.approx([0.25, 0.75]))
+    assert [row["changed"] for row in json.loads(out)] == [["schedule"], ["schedule"]]
+
+
 def test_lock_writes_what_the_order_follows_from(capsys, tmp_path):
     out = tmp_path / "lock.json"
     assert run("mix", "lock", str(MIXTURES / "depth_paper.yaml"), "--out", str(out), capsys=capsys)[0] == 0

@@ -62,15 +62,21 @@ def print_mixture(rows: Sequence[Mapping[str, Any]], spec: str, samples: int | N
 
 
 def differences(before: Mixture, after: Mixture) -> list[dict[str, Any]]:
-    """Return a row for every dataset of either mixture: its shares, and what else of it changed."""
+    """Return a row for every dataset of either mixture: its shares over the run, and what else of it changed."""
     described = [
-        {part.name: (part, share) for part, share in zip(m.parts, m.shares(), strict=True)} for m in (before, after)
+        {
+            part.name: (part, share, _course(mixture, number))
+            for number, (part, share) in enumerate(zip(mixture.parts, mixture.shares_over_run(), strict=True))
+        }
+        for mixture in (before, after)
     ]
     rows = []
     for name in dict.fromkeys([*described[0], *described[1]]):
         pair = [known.get(name) for known in described]
         shares = [None if one is None else one[1] for one in pair]
         changed = [] if None in pair else _changes(*(one[0] for one in pair if one is not None))
+        if None not in pair and len({one[2] for one in pair if one is not None}) > 1:
+            changed.append("schedule")
         moved = None in shares or not np.isclose(shares[0] or 0.0, shares[1] or 0.0, rtol=1e-9)
         rows.append(
             {
@@ -84,10 +90,18 @@ def differences(before: Mixture, after: Mixture) -> list[dict[str, Any]]:
     return rows
 
 
+def _course(mixture: Mixture, number: int) -> tuple[Any, ...]:
+    """Return how the share of a part changes over the run; nothing where it does not."""
+    stretches = mixture.course.stretches if mixture.spec.schedule else ()
+    return tuple((begin, first[number], last[number], length) for begin, first, last, length in stretches)
+
+
 def _changes(one: Any, other: Any) -> list[str]:
     changed = [key for key in ("shards", "size", "pixels") if getattr(one.entry, key) != getattr(other.entry, key)]
     if one.selection != other.selection:
         changed.append("selection")
+    if one.seen != other.seen:
+        changed.append("unify")
     if one.dataset is not None and other.dataset is not None and one.dataset.fingerprint != other.dataset.fingerprint:
         changed.append("data")
     return changed

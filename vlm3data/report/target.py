@@ -25,7 +25,7 @@ class Member:
     name: str
     dataset: Dataset
     share: float | None
-    """Of the draws of a mixture; None where the target is the dataset itself."""
+    """Of all draws of a mixture over its run; None where the target is the dataset itself."""
     rows: tuple[Int64Array, ...] | None = None
     """The numbers of the samples that are used, per part; None where all are."""
 
@@ -119,7 +119,7 @@ class Target:
 def _members_of(mixture: Mixture) -> list[Member]:
     """Return the datasets of a mixture in its order, the parts of one dataset together."""
     found: dict[str, Member] = {}
-    for part, share in zip(mixture.parts, mixture.shares(), strict=True):
+    for part, share in zip(mixture.parts, mixture.shares_over_run(), strict=True):
         name, rows = part.name.partition("#")[0], None if part.selected is None else (part.selected,)
         if part.dataset is None:
             raise UserError(f"{mixture.where}: datasets.{name}: has only a planned size; give `shards` to look at it")

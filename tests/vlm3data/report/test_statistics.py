@@ -168,6 +168,13 @@ def test_the_statistics_of_a_mixture_are_of_what_is_drawn(mixture):
     assert a["asked"]["objects"] == pytest.approx(32, abs=1)  # half the draws of a ask about its one object
 
 
+def test_a_share_that_changes_over_the_run_is_that_of_all_draws(mixture):
+    mixture.write_text(mixture.read_text() + "schedule: [{until: 0.5, weights: {b: 0}}, {until: 1, weights: {}}]\n")
+    b, a = collected(str(mixture))["datasets"]
+    assert (b["share"], a["share"]) == (pytest.approx(1 / 3), pytest.approx(2 / 3))
+    assert (b["read"], a["read"]) == (pytest.approx(64, abs=2), pytest.approx(128, abs=2))
+
+
 def test_another_seed_is_another_order_of_the_mixture(mixture):
     orders = [[seen.sample.key for seen in Target.open(str(mixture), seed).seen(20)] for seed in (None, 5)]
     assert orders[0] != orders[1]
