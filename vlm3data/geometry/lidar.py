@@ -26,12 +26,11 @@ def project_points(
     x_m, z_m = x_m[ahead], z_m[ahead]
     y_m = rotation[1] @ np.take(points_m, ahead, axis=1) + translation[1]
     with np.errstate(over="ignore"):  # a point next to the camera's plane
-        xy_px = np.stack([x_m, y_m], axis=1) / z_m[:, None] * (camera.fx_px, camera.fy_px)
-        xy_px += (camera.cx_px, camera.cy_px)
+        x_px, y_px = x_m / z_m * camera.fx_px + camera.cx_px, y_m / z_m * camera.fy_px + camera.cy_px
     # x once more: a division may round over the edge.
-    low, high = (-beside * camera.fx_px, top_px), (camera.width_px + beside * camera.fx_px, bottom_px)
-    inside = ((xy_px >= low) & (xy_px < high)).all(axis=1)
-    return ahead[inside], xy_px[inside], z_m[inside]
+    inside = (x_px >= -beside * camera.fx_px) & (x_px < camera.width_px + beside * camera.fx_px)
+    inside = np.flatnonzero(inside & (y_px >= top_px) & (y_px < bottom_px))
+    return ahead[inside], np.stack([x_px[inside], y_px[inside]], axis=1), z_m[inside]
 
 
 def nearest_per_pixel(xy_px: npt.ArrayLike, depth_m: Float64Array, width_px: int) -> DepthPoints:

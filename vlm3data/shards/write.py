@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from operator import itemgetter
 from typing import Any
 
 import orjson
@@ -23,6 +24,7 @@ MANIFEST = ".manifest.json"
 BLOCK = tarfile.BLOCKSIZE
 AT_ONCE = 16
 """Manifests that are read at a time."""
+_TASK, _QUESTION, _ANSWER = map(itemgetter, ("task", "question", "answer"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,10 +151,8 @@ def _write_members(write: Callable[[bytes], object], samples: Iterable[Sample]) 
     for sample in samples:
         parts, files, offset = [], [], start
         for name, data in sample_files(sample):
-            info = tarfile.TarInfo(name)
-            info.size, info.mode = len(data), 0o644
             padding = bytes(-len(data) % BLOCK)
-            parts += (info.tobuf(tarfile.USTAR_FORMAT), data, padding)
+            parts += (_header(name, len(data)), data, padding)
             files.append([name, offset + BLOCK, len(data)])
             offset += BLOCK + len(data) + len(padding)
         block = b"".join(parts)
@@ -167,6 +167,32 @@ def _write_members(write: Callable[[bytes], object], samples: Iterable[Sample]) 
         }
         start = offset
     write(bytes(2 * BLOCK))  # a tar ends with two empty blocks
+
+
+def _header(name: str, size: int) -> bytes:
+    """Return the tar header of a member that belongs to nobody and to no time.
+
+    It is tarfile's own of a file without name and size, with both filled in, which takes a tenth of the time.
+    """
+    told, octal = name.encode(), b"%011o" % size
+    if len(told) > _NAME_BYTES or len(octal) > _SIZE.stop - _SIZE.start:
+        return _of_tarfile(name, size)
+    header = bytearray(_BLANK)
+    header[: len(told)], header[_SIZE] = told, octal
+    header[_CHECKSUM] = b"%06o" % (_BLANK_SUM + sum(told) + sum(octal))
+    return bytes(header)
+
+
+def _of_tarfile(name: str, size: int) -> bytes:
+    info = tarfile.TarInfo(name)
+    info.size, info.mode = size, 0o644
+    return info.tobuf(tarfile.USTAR_FORMAT)
+
+
+_NAME_BYTES, _SIZE, _CHECKSUM = 100, slice(124, 135), slice(148, 154)
+"""Where they stand in a ustar header (POSIX.1-1988)."""
+_BLANK = _of_tarfile("", 0)
+_BLANK_SUM = int(_BLANK[_CHECKSUM], 8) - sum(_BLANK[_SIZE])
 
 
 class _Counted:
@@ -195,8 +221,8 @@ def _index_row(sample: Sample) -> dict[str, Any]:
         "height_px": camera["height_px"],
         "focal_px": camera["fx_px"],
         "source_focal_px": record["views"][0]["source_camera"]["fx_px"],
-        "tasks": sorted({question["task"] for question in questions}),
+        "tasks": sorted(set(map(_TASK, questions))),
         "questions": len(questions),
-        "question_chars": sum(len(question["question"]) for question in questions),
-        "answer_chars": sum(len(question["answer"]) for question in questions),
+        "question_chars": sum(map(len, map(_QUESTION, questions))),
+        "answer_chars": sum(map(len, map(_ANSWER, questions))),
     }

@@ -100,12 +100,15 @@ class NuscenesSource:
         first, end = self._tables.scene_first[number : number + 2].tolist()
         rows = np.arange(first * len(CHANNELS), end * len(CHANNELS))
         poses = global_from_sensor(self._tables, rows).reshape(-1, len(CHANNELS), 4, 4)
+        # As published, sensors are where they sit on the vehicle, which does not move.
+        at = ego_from_sensor(self._tables, rows).reshape(poses.shape) if self.options.published else poses
         for sample in range(first, end):
             for name in self.options.cameras:
                 row = sample * len(CHANNELS) + CHANNELS.index(name)
                 key = f"{scene.scene}/{sample - first:03d}/{name}"
-                pose = poses[sample - first]
-                yield self._frame(key, scene.scene, sample, row, pose[CHANNELS.index(name)], pose[LIDAR])
+                camera, now = CHANNELS.index(name), sample - first
+                placed = at[now, camera], at[now, LIDAR]
+                yield self._frame(key, scene.scene, sample, row, poses[now, camera], placed)
 
     def _frame(
         self,
@@ -114,8 +117,9 @@ class NuscenesSource:
         sample: int,
         row: int,
         world_from_cam: Float64Array,
-        world_from_lidar: Float64Array,
+        placed: tuple[Float64Array, Float64Array],
     ) -> Frame:
+        """`placed` are the poses of camera and LIDAR_TOP, in the world or on the vehicle."""
         try:
             drop_where_wrong(self._tables.problem, row)
         except Drop as drop:
@@ -126,7 +130,7 @@ class NuscenesSource:
             scene=scene,
             image=partial(self._read, "image", self._tables.filename[row].as_py()),
             camera=camera,
-            points=partial(self._points, sample, row, camera, world_from_cam, world_from_lidar),
+            points=partial(self._points, sample, camera, *placed),
             world_from_cam=world_from_cam,
             boxes=partial(self._boxes_in_view, sample, camera, world_from_cam),
         )
@@ -137,19 +141,12 @@ class NuscenesSource:
         return Camera(fx, fy, cx + half_px, cy + half_px, *self._tables.size_px[row].tolist())
 
     def _points(
-        self, sample: int, row: int, camera: Camera, world_from_cam: Float64Array, world_from_lidar: Float64Array
+        self, sample: int, camera: Camera, place_from_cam: Float64Array, place_from_lidar: Float64Array
     ) -> DepthPoints:
         """Return the labels of one image: what the LiDAR saw and the camera sees, once a pixel."""
         scan = self._scan(sample)
-        if self.options.published:
-            ego_from_cam, ego_from_lidar = ego_from_sensor(
-                self._tables, np.array([row, sample * len(CHANNELS) + LIDAR])
-            )
-            cam_from_lidar = invert_pose(ego_from_cam) @ ego_from_lidar
-            _, xy_px, z_m = project_points(camera, cam_from_lidar, scan.points_m)
-        else:
-            cam_from_lidar = invert_pose(world_from_cam) @ world_from_lidar
-            xy_px, z_m = self._seen(scan, camera, cam_from_lidar)
+        cam_from_lidar = invert_pose(place_from_cam) @ place_from_lidar
+        xy_px, z_m = self._seen(scan, camera, cam_from_lidar)
         points = nearest_per_pixel(xy_px, z_m, camera.width_px)
         low_m, high_m = self.facts.depth_range_m
         known = (points.depth_m >= low_m) & (points.depth_m <= high_m)
@@ -157,7 +154,7 @@ class NuscenesSource:
 
     def _seen(self, scan: Scan, camera: Camera, cam_from_lidar: Float64Array) -> tuple[Float64Array, Float64Array]:
         """Return the pixels (n, 2) and depths (n,) of the points in the image that nothing hides."""
-        if not self.options.occlusion:
+        if self.options.published or not self.options.occlusion:
             return project_points(camera, cam_from_lidar, scan.points_m)[1:]
         near, xy_px, z_m = project_points(camera, cam_from_lidar, scan.points_m, OCCLUDER_MARGIN)
         bounds = np.searchsorted(near, scan.first)

@@ -67,6 +67,7 @@ class DepthTask:
         own = {"text": "depth.yaml", "marker": "depth_marker.yaml"}[options.reference]
         path = options.wordings or str(PACKS / own)
         self.pack = WordingPack.open(path, FIELDS, FACTS)
+        self._wordings = {kind: self.pack.fitting(depth_kind=kind) for kind in dict(FACTS)["depth_kind"]}
         for number, wording in enumerate(self.pack.wordings):
             for depth_m in (0.5, 3.21, 45.67):
                 answer = wording.answer.format_map(dict(FIELDS) | _lengths(depth_m))
@@ -161,7 +162,7 @@ class DepthTask:
         depth_kind: str,
         rng: np.random.Generator,
     ) -> list[Question]:
-        wordings = self.pack.fitting(depth_kind=depth_kind)
+        wordings = self._wordings[depth_kind]
         rows = zip(
             pixel_px.tolist(),
             to_grid(pixel_px, size_px, self.options.grid).tolist(),

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tests.conftest import directory_bytes
 from vlm3data.build import BuildConfig, build
 from vlm3data.keys import key_for_frame
-from vlm3data.shards import Dataset, ShardTally, read_samples, verify, write_shard
+from vlm3data.shards import Dataset, ShardTally, read_samples, verify, write, write_shard
 from vlm3data.shards.read import split_block
 from vlm3data.storage import open_store
 from vlm3data.types import Sample, UserError
@@ -224,3 +224,18 @@ def test_blocks_give_back_what_was_written(images, record):
         (member,) = _write_members(file.write, [Plain(key="k", images=tuple(images), record_json=record)])
     block = fs.cat_file("/block")[member["offset"] : member["offset"] + member["length"]]
     assert split_block(block) == ("k", tuple(images), record)
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "ä.json", "k" * 95 + ".json", "d/" * 40 + "x" * 40, ""])
+@pytest.mark.parametrize("size", [0, 1, 511, 123456789, 8**11 - 1])
+def test_headers_are_those_of_tarfile(name, size):
+    info = tarfile.TarInfo(name)
+    info.size, info.mode = size, 0o644
+    assert write._header(name, size) == info.tobuf(tarfile.USTAR_FORMAT)
+
+
+def test_a_member_that_no_header_can_name_is_refused():
+    with pytest.raises(ValueError, match="overflow"):
+        write._header("a.jpg", 8**11)
+    with pytest.raises(ValueError, match="name is too long"):
+        write._header("k" * 101, 1)
