@@ -30,7 +30,7 @@ NANO = Size(
     vision_depth=2,
     vision_heads=2,
     vision_intermediate=64,
-    deepstack=(0,),
+    deepstack=(0, 1),
 )
 
 
