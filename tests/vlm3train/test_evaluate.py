@@ -164,6 +164,8 @@ def test_intervals_of_areas_are_those_of_resampled_pairs(pairs):
 
     asked = ask_all(guessing, ("m", "d"), samples, 4)
     own = [one for one in asked if one.task == "pose" and not one.control]
+    # A pair that was asked one of the two alone has no place under the curves.
+    own = [one for one in own if (one.key, one.truth["kind"]) != (own[0].key, "direction")]
     (row,) = rows_of(own)
     task, keys = task_named("pose"), list(dict.fromkeys(one.key for one in own))
     said = list(zip(own, parsed(task, own), strict=True))
