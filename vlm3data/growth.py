@@ -6,13 +6,14 @@ its shards stay as they are, and building all again by the same plan gives them 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
+from polars.exceptions import PolarsError
 
 from vlm3data.contracts import Source
 from vlm3data.types import SceneRef, UserError
@@ -37,6 +38,13 @@ class Built(NamedTuple):
             last = self.file.metadata.num_row_groups - 1
             return self.file.read_row_group(last, ["generation"])["generation"][-1].as_py() + 1
 
+    def parts(self, shards: Collection[int]) -> pl.DataFrame:
+        """Return the rows of these shards, in order: shard, scene, split, first, count."""
+        with _damage_named(self.out):
+            columns = ["shard", "scene", "split", "first", "count"]
+            batches = self.file.iter_batches(columns=columns)
+            return pl.concat([pl.DataFrame(batch).filter(pl.col("shard").is_in(shards)) for batch in batches])
+
 
 class _Scene(NamedTuple):
     """What a plan says of a scene."""
@@ -57,7 +65,7 @@ def built_by(out: str, data: bytes) -> Built:
 def _damage_named(out: str) -> Iterator[None]:
     try:
         yield
-    except (pa.ArrowException, OSError, ValueError, KeyError, IndexError, TypeError) as error:
+    except (pa.ArrowException, PolarsError, OSError, ValueError, KeyError, IndexError, TypeError) as error:
         told = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise UserError(f"{out}/plan.parquet: is damaged ({told}); delete it, and it is made again") from error
 

@@ -7,9 +7,9 @@ back a few shards at a time, so that its size costs no memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Any
 
 import orjson
@@ -114,6 +114,23 @@ def plan(config: BuildConfig, built: Built | None = None) -> list[ShardJob]:
     `built` is the plan of a dataset that was appended to (`growth.built_at`), which is then followed.
     """
     return [ShardJob(shard.name, shard.parts, shard.digest, config) for _, shard in planned(config, built)]
+
+
+def followed(config: BuildConfig, built: Built, names: Collection[str]) -> Iterator[ShardJob]:
+    """Yield the jobs of these shards by the plan that they were `built` by, whatever was appended when.
+
+    The scenes are what the source has now under their names; one that is gone is left out.
+    """
+    forget_source()
+    source, digest = open_source(config), config_digest(config)
+    rows = built.parts(list(map(number_of, names)))
+    wanted = set(rows.select("scene", "split").iter_rows())
+    scenes = islice(source.scenes(config.split), built.file.metadata.num_rows if source.facts.endless else None)
+    now = {key: scene for scene in scenes if (key := (scene.scene, scene.split)) in wanted}
+    for (number,), of_shard in rows.group_by("shard", maintain_order=True):
+        listed = of_shard.select("scene", "split", "first", "count").iter_rows()
+        parts = tuple((now[scene, split], *some) for scene, split, *some in listed if (scene, split) in now)
+        yield ShardJob(name_of(int(str(number))), parts, digest_of([digest, _named(parts)]), config)
 
 
 def write_plan(config: BuildConfig, path: str, built: Built | None = None, append: bool = False) -> Plan:

@@ -17,7 +17,8 @@ from vlm3data.deep.compare import sample_problems, worst
 from vlm3data.deep.recorded import recorded_build
 from vlm3data.deep.witness import TOLERANCE, deviations
 from vlm3data.keys import key_for_frame
-from vlm3data.plan import ShardJob, plan
+from vlm3data.output import plan_at
+from vlm3data.plan import ShardJob, followed, plan
 from vlm3data.randomness import rng_for
 from vlm3data.shards import Dataset, ShardTally, committed
 from vlm3data.storage import open_store
@@ -70,7 +71,8 @@ def verify_deep(
     total = sum(map(len, stored.values()))
     fs, directory = open_store(url)
     manifests = committed(fs, directory)
-    for job in plan(config):
+    built = plan_at(fs, directory, url)
+    for job in plan(config) if built is None else followed(config, built, stored):
         wanted = stored.get(job.name, {})
         if wanted and not given and manifests[job.name]["config"] != job.digest:
             findings.problems.append(f"{job.name}: the source has changed since: its frames or their files are others")

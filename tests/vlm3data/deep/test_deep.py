@@ -12,7 +12,7 @@ import orjson
 import pytest
 from PIL import Image
 
-from tests.conftest import needs_realdata
+from tests.conftest import jsonl_line, needs_realdata
 from tests.test_contracts import CALIBRATED, SMALL, root_of
 from vlm3data import labels
 from vlm3data.build import BuildConfig, build
@@ -192,6 +192,46 @@ def test_a_source_that_lost_or_changed_a_frame_is_named(tmp_path):
     problems = verify_deep(out, root).problems
     assert any("the source has changed since" in problem for problem in problems)
     assert any("toy_train-00000000: question" in problem for problem in problems)
+
+
+def grown(root: Path, out: str) -> None:
+    """Build a dataset and append to it twice: scenes before those that were there, then behind them."""
+    config = BuildConfig(source="jsonl", root=str(root), focal_px=120, shard_size=5)
+    build(config, out, workers=1)
+    for name in ("aaa", "zzz"):
+        lines = [jsonl_line(number, image=f"rgb/{number % 3}.jpg") for number in range(20, 24)]
+        (root / f"{name}_train.jsonl").write_text("\n".join(map(json.dumps, lines)) + "\n")
+        build(config, out, workers=1, append=True)
+
+
+def test_what_was_appended_is_checked_like_the_rest(toy_root, tmp_path):
+    root, out = toy_root, str(tmp_path / "out")
+    grown(root, out)
+    found = verify_deep(out, str(root))
+    assert found.problems == []
+    assert found.samples == len(Dataset(out)) == 20
+    # What the source has grown by since is nobody's sample yet.
+    (root / "bbb_train.jsonl").write_bytes((root / "aaa_train.jsonl").read_bytes())
+    assert verify_deep(out, str(root)).problems == []
+    (root / "aaa_train.jsonl").unlink()
+    lost = verify_deep(out, str(root))
+    assert lost.samples == found.samples - 4
+    assert sum("the source does not give this sample (no such frame)" in problem for problem in lost.problems) == 4
+    assert sum("the source has changed since" in problem for problem in lost.problems) == 1
+
+
+def test_a_changed_label_in_an_appended_shard_is_found(toy_root, tmp_path):
+    root, out = toy_root, str(tmp_path / "out")
+    grown(root, out)
+    file = root / "zzz_train.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    lines[1]["depth"] = [value * 1.07 for value in lines[1]["depth"]]
+    file.write_text("\n".join(map(json.dumps, lines)) + "\n")
+    problems = verify_deep(out, str(root)).problems
+    name = sorted(committed(*open_store(out)))[-1]
+    assert f"{name}: the source has changed since: its frames or their files are others" in problems
+    assert any(re.search("zzz_train-00000001: .*depth_m is .*, the source gives", problem) for problem in problems)
+    assert not [problem for problem in problems if not problem.startswith((name, "zzz_train-00000001"))]
 
 
 def test_samples_are_a_seeded_choice(tmp_path):
