@@ -47,8 +47,21 @@ bench: $(READY)  ## the tables of docs/expected_results.md
 claims: $(READY)  ## docs/claims.md from the results in benchmarks/results/claims
 	$(BIN)/python -m benchmarks.claims.report
 
-gauntlet: $(READY)  ## damaged files, killed commands, full disks: docs/reliability.md; MINUTES=60
-	$(BIN)/python -m tests.gauntlet --minutes $(or $(MINUTES),60)
+# Goes on where the last run stopped (hours, for all of it) and writes docs/reliability.md. With MINUTES=2 a short form:
+# about so many minutes for each part, a few cases of everything, and nothing written but out/gauntlet.json.
+gauntlet: $(READY)  ## damaged files, kills, full disks, an hour of soak, other people's code, planted faults; MINUTES=2
+ifdef MINUTES
+	$(BIN)/python -m tests.gauntlet --minutes $(MINUTES) --cases 3000 --kills 60 --fresh --path out/gauntlet.json
+	$(BIN)/python -m tests.gauntlet soak --minutes $(MINUTES) --path out/gauntlet.json
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto tests/differential tests/benchmarks/test_mutants.py
+	$(BIN)/python -m tests.gauntlet table --path out/gauntlet.json
+else
+	$(BIN)/python -m tests.gauntlet --minutes 600
+	$(BIN)/python -m tests.gauntlet soak --minutes 60
+	$(BIN)/python -m benchmarks.differential
+	$(BIN)/python -m benchmarks.mutants --retry
+	$(BIN)/python -m tests.gauntlet table
+endif
 
 clean:
 	rm -rf $(VENV) out

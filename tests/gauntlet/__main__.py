@@ -73,9 +73,19 @@ def run(
 
 
 @app.command
-def table() -> None:
-    """Write the tables of docs/reliability.md from what was tried so far."""
-    state.write_page(state.State())
+def table(*, path: Path = state.STATE) -> None:
+    """Write the tables of docs/reliability.md from what was tried so far.
+
+    Parameters
+    ----------
+    path
+        The file that runs add to; the tables of another than the usual one are printed.
+    """
+    known = state.State(path)
+    if path == state.STATE:
+        state.write_page(known)
+    else:
+        print("\n".join(state.tables(known).values()))
 
 
 @app.command

@@ -48,6 +48,7 @@ class State:
 
     def save(self) -> None:
         """Write the file, whole or not at all."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_suffix(f".{os.getpid()}.tmp")
         temporary.write_text(json.dumps(self.parts, indent=1, sort_keys=True) + "\n")
         temporary.replace(self.path)
@@ -60,11 +61,16 @@ def failures_of(entry: dict[str, Any]) -> int:
     )
 
 
+def tables(state: State) -> dict[str, str]:
+    """Return the table of each part in Markdown."""
+    made = {"files": _files, "kills": _kills, "faults": _kills, "soak": _soak}
+    return {part: table(state.parts.get(part, {})) for part, table in made.items()}
+
+
 def write_page(state: State) -> None:
     """Put the tables between the markers of the page."""
     text = PAGE.read_text()
-    for part, table in (("files", _files), ("kills", _kills), ("faults", _kills), ("soak", _soak)):
-        made = table(state.parts.get(part, {}))
+    for part, made in tables(state).items():
         pattern = re.compile(rf"(<!-- {part} -->\n).*?(<!-- /{part} -->)", re.S)
         text, count = pattern.subn(lambda found, made=made: f"{found[1]}\n{made}\n{found[2]}", text)
         if count != 1:
