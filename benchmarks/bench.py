@@ -21,20 +21,22 @@ def one_core() -> None:
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 
 
-def alternate(contenders: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+def alternate(
+    contenders: Mapping[str, Callable[[], object]], rounds: int, clock: Callable[[], float] = time.process_time
+) -> dict[str, list[float]]:
     """Return seconds of CPU time per contender and round; taken in turns, so that all see the same disturbances.
 
     CPU time, because everything compared here runs on one core out of the page cache: what else the machine
-    does meanwhile then hardly counts.
+    does meanwhile then hardly counts. Another `clock` is `time.perf_counter`.
     """
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
     for contender in contenders.values():
         contender()  # warm caches, once each
     for _ in range(rounds):
         for name, contender in contenders.items():
-            start = time.process_time()
+            start = clock()
             contender()
-            seconds[name].append(time.process_time() - start)
+            seconds[name].append(clock() - start)
     return seconds
 
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from functools import partial
-from itertools import count
+from itertools import count, islice
 from pathlib import Path
 from typing import Any, Self
 
 from vlm3data.ahead import Wanted, fetch_ahead
 from vlm3data.mixture import Mixture
 from vlm3data.randomness import permutation
-from vlm3data.schedule import Schedule
+from vlm3data.schedule import BLOCK, Schedule
 from vlm3data.shards import CorruptSampleError
 from vlm3data.shards.read import Draw
 from vlm3data.skips import Skip, Skips
@@ -99,13 +99,18 @@ def _rows(
 
 
 def _wanted(mixture: Mixture, schedule: Schedule, positions: Iterable[int]) -> Iterator[Wanted]:
-    parts = mixture.parts
+    parts, positions = mixture.parts, iter(positions)
     selected = [part.selected for part in parts]
-    for n in positions:
+
+    def want(n: int) -> Wanted:
         number, epoch, place = schedule.locate(n)
         dataset, chosen = parts[number].dataset, selected[number]
         assert dataset is not None
-        yield Wanted(n, number, epoch, place, place if chosen is None else int(chosen[place]), dataset)
+        return Wanted(n, number, epoch, place, place if chosen is None else int(chosen[place]), dataset)
+
+    # Many at a time: code that runs after an image was decoded is no longer in the processor's caches.
+    while wanted := [want(n) for n in islice(positions, BLOCK)]:
+        yield from wanted
 
 
 class _Reader:
@@ -117,15 +122,18 @@ class _Reader:
     def __init__(self, mixture: Mixture, skips: Skips, cuts: Counter[str]) -> None:
         self._mixture, self._parts, self._skips, self._cuts = mixture, mixture.parts, skips, cuts
         self._drawn = [0] * len(self._parts)
+        self._draws = [
+            partial(draw_questions, part.entry.pixels, part.selection.task, mixture.seed, part.name)
+            for part in self._parts
+        ]
 
     def __call__(self, item: Wanted, block: bytes | None) -> Sample:
-        part = self._parts[item.part]
         self._drawn[item.part] += 1
         # A stand-in is asked other questions than where it stands for itself.
-        position = (self._mixture.seed, part.name, item.sample, item.epoch)
-        draw = partial(draw_questions, part.entry.pixels, part.selection.task, position)
+        draw = partial(self._draws[item.part], item.sample, item.epoch)
         try:
-            return _asked(item.dataset.read(item.sample, item.epoch, draw, block))
+            sample = item.dataset.read(item.sample, item.epoch, draw, block)
+            return sample if item.dataset.unifier is None else _asked(sample)
         except (CorruptSampleError, Drop) as error:
             return self._stand_in(item, draw, error)
 
@@ -165,9 +173,8 @@ def _asked(sample: Sample) -> Sample:
 
 
 def draw_questions(
-    count: int, task: str | None, position: tuple[int, str, int, int], stored: list[dict[str, Any]]
+    count: int, task: str | None, seed: int, name: str, sample: int, epoch: int, stored: list[dict[str, Any]]
 ) -> list[dict[str, Any]]:
     """Return `count` of the stored questions (of `task`) in random order: another draw for every (sample, epoch)."""
-    seed, *sample = position
     asked = stored if task is None else [question for question in stored if question["task"] == task]
-    return [asked[i] for i in permutation(len(asked), seed, "draw", *sample)[:count]]
+    return [asked[i] for i in permutation(len(asked), seed, "draw", name, sample, epoch)[:count]]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import struct
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -248,7 +249,7 @@ class Dataset:
             raise
 
     @cached_property
-    def _maps(self) -> dict[int, mmap.mmap]:
+    def _maps(self) -> dict[int, memoryview]:
         return {}
 
     def _shard(self, where: Where) -> str:
@@ -259,22 +260,25 @@ class Dataset:
         where = self.where(i)
         return CorruptSampleError(f"{self.directory}/{self._shard(where)}: sample {i} at byte {where.offset} {what}")
 
-    def _mapped(self, where: Where) -> bytes | memoryview:
-        if where.shard not in self._maps:
-            if where.shard >= len(self._shards):
-                return b""
-            path = f"{self.directory}/{self._shards[where.shard]}"
-            try:
-                descriptor = os.open(path, os.O_RDONLY)
-            except FileNotFoundError as error:
-                raise StoreError(f"{path}: there is no such file") from error
-            try:
-                if not os.fstat(descriptor).st_size:
-                    return b""
-                self._maps[where.shard] = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
-            finally:
-                os.close(descriptor)
-        return memoryview(self._maps[where.shard])[where.offset : where.end]
+    def _mapped(self, where: Where) -> memoryview:
+        view = self._maps.get(where.shard)
+        if view is None:
+            view = self._maps[where.shard] = self._map(where.shard)
+        return view[where.offset : where.end]
+
+    def _map(self, shard: int) -> memoryview:
+        if shard >= len(self._shards):
+            return memoryview(b"")
+        path = f"{self.directory}/{self._shards[shard]}"
+        try:
+            descriptor = os.open(path, os.O_RDONLY)
+        except FileNotFoundError as error:
+            raise StoreError(f"{path}: there is no such file") from error
+        try:
+            there = os.fstat(descriptor).st_size
+            return memoryview(mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ) if there else b"")
+        finally:
+            os.close(descriptor)
 
     def _range(self, shard: int, start: int, end: int, closed: threading.Event | None = None) -> bytes:
         return read_range(self._fs, f"{self.directory}/{self._shards[shard]}", start, end, closed)
@@ -315,23 +319,26 @@ def read_samples(url: str) -> Iterator[Sample]:
 
 def split_block(block: bytes | memoryview) -> tuple[str, tuple[bytes, ...], bytes]:
     """Return key, images and JSON of the sample whose tar members `block` holds; raises ValueError."""
-    images, record, key, at = [], b"", "", 0
-    view = memoryview(block)
-    while at < len(view):
-        header = bytes(view[at : at + 136])  # name: bytes 0-99; size in octal: bytes 124-135 (POSIX ustar)
-        name = header[:100].rstrip(b"\0")
-        size = int(header[124:135], 8)
-        if not 0 <= size <= len(view) - at - BLOCK:
-            raise ValueError(f"a member of {size} bytes in a block of {len(view)}")
-        data = bytes(view[at + BLOCK : at + BLOCK + size])
+    images, record, key, at, end = [], b"", "", 0, len(block)
+    if end % BLOCK:
+        raise ValueError(f"a block of {end} bytes")
+    while at < end:
+        name, octal = _HEADER.unpack_from(block, at)
+        size, at = int(octal, 8), at + BLOCK
+        if not 0 <= size <= end - at:
+            raise ValueError(f"a member of {size} bytes in a block of {end}")
+        data = bytes(block[at : at + size])
+        name = name.rstrip(b"\0")
         if name.endswith(b".json"):
             record, key = data, name[:-5].decode()
         else:
             images.append(data)
-        at += BLOCK + size + -size % BLOCK
+        at += size + -size % BLOCK
     return key, tuple(images), record
 
 
+_HEADER = struct.Struct("100s24x11s")
+"""Of a tar's member: its name, and at byte 124 its size in octal (POSIX ustar)."""
 _EMPTY = {name: np.empty(0, np.uint64) for name in ("shard", "offset", "length", "xxh3")}
 
 
