@@ -7,6 +7,7 @@ from typing import Any
 
 from vlm3data.types import UserError
 
+OUT_OF_RANGE_HINT = "are the depths in the unit that was said?"
 NO_INTRINSICS_HINT = "--calibrator exif, vanishing, ... estimates the camera where a source has no intrinsics"
 ANOTHER_BUILD = (
     "{out} holds {what} of another build (other source, scenes or settings): nothing was changed; choose another "
@@ -40,7 +41,8 @@ class Budget:
             if dropped > self.max_drop_rate * of:
                 raise UserError(
                     f"dropped {dropped} of {of} {what} ({reasons(self.total)}), more than max_drop_rate "
-                    f"{self.max_drop_rate:g} allows; mend the source, or raise --max-drop-rate"
+                    f"{self.max_drop_rate:g} allows; mend the source (vlm3data doctor names some of them), or raise "
+                    "--max-drop-rate"
                 )
 
 
@@ -79,4 +81,5 @@ def reasons(total: dict[str, Any]) -> str:
     """Return the reasons for what was left out with their counts, for a message."""
     counts = total["drops"] | total["cuts"] | total["labels"]["dropped"]
     said = ", ".join(f"{reason} {count}" for reason, count in counts.items())
-    return f"{said}; {NO_INTRINSICS_HINT}" if "no_intrinsics" in counts else said
+    hints = {"no_intrinsics": NO_INTRINSICS_HINT, "depth_out_of_range": OUT_OF_RANGE_HINT}
+    return "; ".join([said, *(hint for reason, hint in hints.items() if reason in counts)])

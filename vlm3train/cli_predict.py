@@ -12,6 +12,7 @@ from cyclopts import Parameter
 from vlm3data.command import UsageError, print_json
 
 Flag = Annotated[bool, Parameter(negative=())]
+SHOWN_CHARACTERS = 60
 
 
 def predict(
@@ -190,7 +191,12 @@ def _depth_lines(found: Sequence[dict[str, Any]], kind: str) -> list[str]:
         if one["pixel_px"] is None:
             lines.append(f"{where}: cut away where the photo was aligned to the model's patches")
         elif one["depth_m"] is None:
-            lines.append(f"{where}: no depth in the answer {one['answer']!r}")
+            lines.append(f"{where}: no depth in the answer {_shown(one['answer'])}")
         else:
             lines.append(f"{where}: {one['depth_m']:.2f} m ({kind})")
     return lines
+
+
+def _shown(answer: str) -> str:
+    """Return the beginning of what a model said, in one line."""
+    return repr(answer if len(answer) <= SHOWN_CHARACTERS else f"{answer[:SHOWN_CHARACTERS]}...")

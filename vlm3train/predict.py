@@ -127,10 +127,8 @@ def open_photo(path: str, how: LabelFacts, focal_px: float | None, calibrator: A
         return Photo(name, single_view(frame, config, _NO_SOURCE, ShardTally(), calibrator), config)
     except Drop as drop:
         if drop.reason.startswith("image_"):
-            raise UserError(f"{path}: is no image that can be used ({drop.reason}: {drop.detail})") from drop
-        raise UserError(
-            f"{path}: its intrinsics are not known ({drop.reason}: {drop.detail}); give --focal-px or a --calibrator"
-        ) from drop
+            raise UserError(f"{path}: is no image that can be used ({drop})") from drop
+        raise UserError(f"{path}: its intrinsics are not known ({drop}); give --focal-px or a --calibrator") from drop
 
 
 def depths(photo: Photo, at: Sequence[Pixel], task: DepthTask, kind: str, ask: Ask) -> list[Depth]:

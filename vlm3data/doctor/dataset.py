@@ -12,6 +12,7 @@ from typing import Any
 
 from vlm3data import registry
 from vlm3data.contracts import Source
+from vlm3data.doctor.agreement import check_agreement
 from vlm3data.doctor.check import Check
 from vlm3data.doctor.downloads import Downloads, File, Form
 from vlm3data.images import decode_rgb
@@ -27,7 +28,7 @@ def check_dataset(name: str, root: str, options: Mapping[str, Any]) -> Iterator[
     """Yield what is there of the dataset that the source `name` reads, what is missing, and what reading it says."""
     downloads = Downloads.of(name)
     if downloads is not None and root:
-        yield from Tree(root).check(downloads)
+        yield from Tree(root).check(downloads, by_hand=downloads.by_hand in options)
     plugin = registry.load("source", name)
     try:
         source = plugin(root, plugin.Options.check(options, where=f"source {name}"), 0)
@@ -45,8 +46,11 @@ class Tree:
         self._fs, self._root = open_store(root)
         self._entries = cache(self._list)
 
-    def check(self, downloads: Downloads) -> Iterator[Check]:
-        """Yield a line for each form, or version, of the dataset that is there, and each mistake that shows."""
+    def check(self, downloads: Downloads, by_hand: bool = False) -> Iterator[Check]:
+        """Yield a line for each form, or version, of the dataset that is there, and each mistake that shows.
+
+        `by_hand`: the user says how files are named, so none of the known forms need be there.
+        """
         page = f"from {downloads.page}"
         if not self._fs.isdir(self._root):
             if not self._fs.exists(self._root):
@@ -56,7 +60,7 @@ class Tree:
             if self.find(mistake.there) and not (mistake.but_not and self.find(mistake.but_not)):
                 yield Check("fail", "layout", f"{self.find(mistake.there)[0]} is there", mistake.say)
         there = [form for form in downloads.forms if self.find(form.when)]
-        if not there:
+        if not there and not by_hand:
             forms = "; ".join(form.name + (f" ({form.size})" if form.size else "") for form in downloads.forms)
             yield Check("fail", "download", f"none of: {forms}", f"--root is {downloads.root}; {page}")
         for form in there:
@@ -64,7 +68,7 @@ class Tree:
 
     def _form(self, form: Form, page: str) -> Iterator[Check]:
         places = [place for place in self.find(form.each) if self._is_one(place, form)]
-        splits = f", for {', '.join(form.splits)}" if form.splits else ""
+        splits = f", for {', '.join(form.splits)}" if form.splits not in ((), ("all",)) else ""
         many = "there" if form.each == "." else f"{len(places):,} director{'y' if len(places) == 1 else 'ies'} of it"
         size = f"; the whole of it is {form.size}" if form.size else ""
         yield Check("ok", form.name, f"{many}{splits}{size}")
@@ -145,7 +149,8 @@ def _splits(source: Source) -> Iterator[Check]:
         frames[scene.split] += scene.num_frames
     for split in dict.fromkeys((*source.facts.splits, *scenes)):
         if scenes[split]:
-            yield Check("ok", f"split {split}", f"{scenes[split]:,} scenes, {frames[split]:,} frames")
+            many = f"{scenes[split]:,} scene{'s' * (scenes[split] != 1)}"
+            yield Check("ok", f"split {split}", f"{many}, {frames[split]:,} frame{'s' * (frames[split] != 1)}")
         else:
             yield Check("ok", f"split {split}", "nothing of it is here")
     if not scenes:
@@ -172,6 +177,7 @@ def _tried(source: Source) -> Iterator[Check]:
         )
     if tried and len(reasons) == 0:
         yield Check("ok", "frames", f"{tried} tried, image and labels can be read")
+    yield from check_agreement(source, scenes)
 
 
 def _read(frame: Frame) -> None:

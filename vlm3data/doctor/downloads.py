@@ -60,6 +60,8 @@ class Downloads(Config):
     """What --root should name."""
     forms: tuple[Form, ...]
     mistakes: tuple[Mistake, ...] = ()
+    by_hand: str = ""
+    """An option with which a user says how files are named; with it, none of the forms need be there."""
 
     @classmethod
     def of(cls, source: str) -> Downloads | None:

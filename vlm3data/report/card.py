@@ -106,7 +106,7 @@ def _config(about: Mapping[str, Any]) -> Iterator[str]:
 def _values(found: Mapping[str, Any]) -> Iterator[str]:
     yield "## Values"
     yield ""
-    yield f"Focal lengths in the source of all samples, the rest of {found['read']:,} of them."
+    yield f"Focal lengths in the source are of all samples, the rest of {found['read']:,} of them."
     yield ""
     rows = []
     for histogram in found["histograms"]:

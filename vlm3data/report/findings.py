@@ -19,7 +19,8 @@ SHOWN_PROBLEMS = 20
 
 def print_findings(findings: Findings, url: str) -> None:
     """Print what a verification found."""
-    seen = f"{findings.shards} shards, {findings.samples:,} samples, {findings.questions:,} questions"
+    shards = f"{findings.shards} shard{'s' * (findings.shards != 1)}"
+    seen = f"{shards}, {findings.samples:,} samples, {findings.questions:,} questions"
     _print_verdict("sound", findings.problems, f"{url}: {seen}")
 
 

@@ -13,6 +13,8 @@ from vlm3data.terminal import open_console
 QWEN3_VL_PIXELS = (65_536, 16_777_216)
 """Pixel limits of the stock Qwen3-VL processor; outside them it resizes, and the focal length with it."""
 SHOWN_CRASHES = 20
+LONELY = 0.5
+"""Above this share of frames without a partner that sees the same, poses are under suspicion."""
 
 
 def print_build(dataset: Mapping[str, Any], out: str) -> None:
@@ -41,6 +43,13 @@ def print_build(dataset: Mapping[str, Any], out: str) -> None:
     console.print(table)
     if "no_intrinsics" in drops:
         console.print(f"note: {NO_INTRINSICS_HINT}", soft_wrap=True)
+    alone = dataset["cuts"].get("no_overlap", 0)
+    if alone > LONELY * (dataset["samples"] + sum(dataset["cuts"].values())):
+        console.print(
+            f"note: {alone:,} frames see what no other does (no_overlap); if they should not, the poses may be wrong: "
+            "vlm3data doctor, with the source's flags, says whether they fit the depth",
+            soft_wrap=True,
+        )
     unified = dataset["config"].get("store") != "original"
     for found in dataset.get("quarantined", [])[:SHOWN_CRASHES]:
         console.print(

@@ -65,7 +65,7 @@ class RgbdSource:
             name = posixpath.relpath(directory, self._root) if directory != self._root else _last(self._root)
             images = listed(self._fs, directory, self._patterns.image)
             if not images:
-                raise UserError(f"{directory}: there is no {self._patterns.image} in this scene; narrow `scenes`")
+                raise UserError(self._no_image(directory))
             empty = False
             read = [_json(self._patterns), *(posixpath.relpath(path, directory) for path in images.values())]
             if split in (None, self._split_of(name)):
@@ -115,6 +115,17 @@ class RgbdSource:
                 depth_camera=depth_camera,
                 world_from_cam=None if isinstance(pose, Drop) else pose,
             )
+
+    def _no_image(self, directory: str) -> str:
+        """Say what is wrong with a scene without images."""
+        pattern = self._patterns.image
+        if directory != self._root and listed(self._fs, self._root, pattern):
+            return f"--root {self._root} is itself a scene: give the directory above it, or say scenes: '.'"
+        folder = posixpath.join(directory, posixpath.dirname(pattern)).rstrip("/")
+        there = sorted(_last(str(path)) for path in self._fs.ls(folder, detail=False)) if self._fs.isdir(folder) else []
+        some = ", ".join(there[:3]) + (", ..." if len(there) > 3 else "")
+        holds = f"{folder} holds {some}" if there else "narrow `scenes`"
+        return f"{directory}: there is no {pattern} in this scene; {holds}"
 
     def _image(self, path: str, problem: Drop | None) -> bytes:
         if problem is not None:

@@ -119,7 +119,7 @@ def test_real_data_is_read(tmp_path):
 def test_the_command(tmp_path, capsys):
     root = root_of("ibims", tmp_path)
     assert run_app(app, ["doctor", "ibims", "--root", root]) == 0
-    assert "ok    split val: 1 scenes, 2 frames" in capsys.readouterr().out
+    assert "ok    split val: 1 scene, 2 frames" in capsys.readouterr().out
     assert run_app(app, ["doctor", "ibims", "--root", str(tmp_path / "none"), "--json"]) == 1
     assert json.loads(capsys.readouterr().out)[0]["status"] == "fail"
     assert run_app(app, ["doctor", "nonsense", "--root", root]) == 2

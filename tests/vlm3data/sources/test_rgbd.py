@@ -15,10 +15,13 @@ from PIL import Image
 from tests.conftest import needs_realdata
 from tests.vlm3data.formats.damage import survives
 from vlm3data.build import BuildConfig, build
+from vlm3data.cli import app
+from vlm3data.command import run_app
 from vlm3data.formats import poses
 from vlm3data.formats.depth_image import encode_pgm16, encode_png16
 from vlm3data.formats.rgbd.patterns import Patterns
 from vlm3data.geometry import invert_pose, project, unproject
+from vlm3data.report.tables import print_build
 from vlm3data.shards.verify import verify
 from vlm3data.sources.rgbd import RgbdSource
 from vlm3data.types import Camera, Drop, Frame, UserError
@@ -384,7 +387,10 @@ def test_intrinsics_of_each_frame_are_dropped_by_name(root):
     ("changes", "message"),
     [
         ({"image": "*.tif"}, r"there is no \*.tif"),
-        ({"image": "nothing-{frame}.png"}, "there is no nothing-{frame}.png in this scene; narrow `scenes`"),
+        (
+            {"image": "nothing-{frame}.png"},
+            "there is no nothing-{frame}.png in this scene; .*/scene holds camera-intrinsics.txt, frame-0",
+        ),
         ({"image": "../{frame}.png"}, "image: must be a path below"),
         ({"image": "*/{frame}.png"}, "only in the file's name"),
         ({"image": "frame-{frame}.*"}, "is also"),
@@ -403,6 +409,25 @@ def test_a_mistake_in_the_yaml_is_one_line(root, changes, message):
     with pytest.raises(UserError, match=message.replace("{", r"\{").replace("}", r"\}")) as caught:
         frames_of(opened(root, patterns(**changes)))
     assert "\n" not in str(caught.value)
+
+
+def test_a_root_that_is_a_scene_says_so(root):
+    (root / "depth").mkdir()
+    with pytest.raises(UserError, match=r"is itself a scene: give the directory above it, or say scenes: '\.'"):
+        frames_of(opened(root, patterns(scenes="*")))
+
+
+def test_a_build_says_that_depths_of_another_unit_and_poses_of_another_convention_are_suspect(root, tmp_path, capsys):
+    about = patterns()
+    about["depth"]["metres_per_count"] = 1
+    opened(root, about)
+    command = ["build", "rgbd", "--root", str(root), "--patterns", str(root.parent / "patterns.yaml"), "--out"]
+    assert run_app(app, [*command, str(tmp_path / "a")]) == 1
+    assert "are the depths in the unit that was said?" in capsys.readouterr().err
+    built = build(BuildConfig(source="rgbd", root=str(root)), str(tmp_path / "b"), workers=1)
+    for cut, expected in ((3, False), (4, True)):
+        print_build({**built, "cuts": {"no_overlap": cut}}, "out")
+        assert (f"{cut} frames see what no other does (no_overlap)" in capsys.readouterr().out) == expected
 
 
 def test_a_trajectory_without_a_largest_difference_is_a_mistake(root):
