@@ -180,7 +180,7 @@ class Mixture:
     ) -> dict[str, float]:
         """Return the shares in one level and below; in a group that is not `drawn` all its weights may be zero."""
         where = f"{self.where}: " + (f"datasets.{above.rstrip('/')}.weighting" if above else "weighting")
-        members = [self.member(f"{above}{name}", entry, weights) for name, entry in entries.items()]
+        members = [self.member(f"{above}{name}", entry, weights, weighting, planned) for name, entry in entries.items()]
         options = dict(weighting)
         name = options.pop("scheme", "explicit")
         try:
@@ -202,12 +202,46 @@ class Mixture:
             shares |= {path: share * part for path, part in inner.items()}
         return shares
 
-    def member(self, path: str, entry: Entry, weights: Mapping[str, float]) -> Member:
-        """Return what a weighting scheme knows of the dataset or group at `path`; `weights` stand in for the file's."""
+    def member(
+        self,
+        path: str,
+        entry: Entry,
+        weights: Mapping[str, float],
+        weighting: Mapping[str, Any],
+        planned: float | None,
+    ) -> Member:
+        """Return what a weighting scheme knows of the dataset or group at `path`; `weights` stand in for the file's.
+
+        `weighting` and `planned` length are those of the level it stands in.
+        """
         under = [part for part in self.parts if part.name.partition("#")[0] == path or part.name.startswith(f"{path}/")]
         samples = sum(part.size for part in under) if entry.tasks is None else max(part.size for part in under)
         name, weight = path.rpartition("/")[2], weights.get(path, entry.weight)
-        return Member(name, weight, entry.repeat, samples, partial(_mean_answer_chars, under))
+        chars = partial(self._answer_chars, path, entry, under, weights, weighting, planned)
+        return Member(name, weight, entry.repeat, samples, chars)
+
+    def _answer_chars(
+        self,
+        path: str,
+        entry: Entry,
+        under: Sequence[Part],
+        weights: Mapping[str, float],
+        weighting: Mapping[str, Any],
+        planned: float | None,
+    ) -> float | None:
+        """Return the characters in the answers of a draw from the parts `under` a path, each as often as it is drawn.
+
+        How a scheme that looks at the planned length shares out a group is taken as if the run were of it alone.
+        """
+        if any(part.answer_chars is None for part in under):
+            return None
+        inside = {path: 1.0}
+        if entry.datasets is not None:
+            inside = self._shares(
+                entry.datasets, entry.weighting or weighting, planned, weights, f"{path}/", drawn=False
+            )
+        drawn = [inside[part.name.partition("#")[0]] * part.share_of_dataset for part in under]
+        return sum(share * (part.answer_chars or 0.0) for share, part in zip(drawn, under, strict=True))
 
     @cached_property
     def course(self) -> Course:
@@ -273,10 +307,3 @@ class Mixture:
                 }
             )
         return rows
-
-
-def _mean_answer_chars(parts: Sequence[Part]) -> float | None:
-    known = [part.answer_chars for part in parts]
-    if any(chars is None for chars in known):
-        return None
-    return float(np.average([chars or 0.0 for chars in known], weights=[part.size for part in parts]))

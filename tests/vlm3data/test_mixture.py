@@ -266,6 +266,28 @@ def test_token_shares_are_shares_of_the_answers(shards):
     assert rows[0]["samples"] * 5 < rows[1]["samples"]
 
 
+def test_token_shares_of_groups_are_those_of_what_is_drawn_in_them(shards):
+    """Long and short answers, drawn in other shares than there are samples of them."""
+
+    def entry(where: str, **more: Any) -> dict[str, Any]:
+        return {"shards": str(shards), "where": where, **more}
+
+    group = {
+        "weight": 1,
+        "weighting": {"scheme": "explicit"},
+        "datasets": {
+            "long": entry("scene LIKE 'room%' AND key LIKE '%0'", weight=9, pixels=10),
+            "short": entry("scene LIKE 'room%' AND key NOT LIKE '%0'", weight=1, pixels=1),
+        },
+    }
+    tasks = entry("scene LIKE 'street%'", weight=1, pixels=1, tasks={"depth": 1, "objects": 5})
+    entries = {"group": group, "tasks": tasks, "none": {"weight": 0, "datasets": {"later": {"size": 5, "weight": 0}}}}
+    mixture = Mixture.check({"datasets": entries, "weighting": {"scheme": "tokens"}, "samples": 1000}, "test")
+    rows = {row["dataset"]: row["answer_chars"] or 0 for row in mixture.plan()}
+    drawn = {name: sum(chars for path, chars in rows.items() if path.startswith(name)) for name in ("group", "tasks")}
+    assert drawn["group"] == pytest.approx(drawn["tasks"])
+
+
 def test_the_same_data_twice_is_refused(shards):
     entry = {"shards": str(shards), "weight": 1}
     with pytest.raises(UserError, match="is the same data as a"):

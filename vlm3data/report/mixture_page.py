@@ -66,7 +66,7 @@ def _weighting(weighting: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 def _nodes(mixture: Mixture, entries: Mapping[str, Entry], above: Mapping[str, Any], at: str) -> list[dict[str, Any]]:
     """Return the datasets and groups of one level; `above` is the weighting that holds there."""
-    members = [mixture.member(f"{at}{name}", entry, {}) for name, entry in entries.items()]
+    members = [mixture.member(f"{at}{name}", entry, {}, above, mixture.samples) for name, entry in entries.items()]
     fixed = [None] * len(members)
     if above.get("scheme") == "imported":
         options = {key: value for key, value in above.items() if key != "scheme"}

@@ -23,7 +23,7 @@ class Tokens(Config):
         if missing:
             raise UserError(f"scheme 'tokens' needs a weight for: {', '.join(missing)}")
         chars = [member.answer_chars() for member in members]
-        unknown = [member.name for member, known in zip(members, chars, strict=True) if not known]
+        unknown = [member.name for member, known in zip(members, chars, strict=True) if member.weight and not known]
         if unknown:
             raise UserError(
                 f"scheme 'tokens' needs the shards of: {', '.join(unknown)}; their index says how long answers are"

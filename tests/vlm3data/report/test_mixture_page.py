@@ -171,10 +171,19 @@ def test_with_shards_tokens_and_bytes_are_computed_too(browser, toy_root, tmp_pa
     datasets = {
         "a": {"shards": str(tmp_path / "s"), "weight": 1, "pixels": 3},
         "b": {"shards": str(tmp_path / "s"), "weight": 2, "limit": 5},
+        "g": {
+            "weight": 1,
+            "weighting": {"scheme": "explicit"},
+            "datasets": {
+                "c": {"shards": str(tmp_path / "s"), "weight": 1, "limit": 4, "pixels": 1},
+                "d": {"shards": str(tmp_path / "s"), "weight": 2, "limit": 3, "pixels": 8},
+            },
+        },
     }
     spec = write(tmp_path, {"datasets": datasets, "weighting": {"scheme": "tokens"}})
     with opened(browser, make_page(spec, "--samples", "100", "--max-epochs", "9")) as page:
         slide(page, "b", "weight", 900)
+        slide(page, "g/c", "weight", 950)
         saved = Mixture.load(save(page, spec))
         assert saved.samples == 100
         same_as_python(page, saved, max_epochs=9)

@@ -47,7 +47,7 @@ const SCHEMES = {
   },
   tokens(members) {
     needs(members, "weight", "tokens");
-    return members.map((member) => member.weight / member.answer_chars);
+    return members.map((member) => (member.weight ? member.weight / member.chars() : 0));
   },
   imported: (members) => members.map((member) => member.imported),
 };
@@ -55,11 +55,23 @@ const SCHEMES = {
 // The raw values of one level's members, whose shares are what they are of the sum; all may be zero where the level's
 // own share of the whole is.
 function levelShares(nodes, weighting, planned, weights, whole) {
-  const members = nodes.map((node) => (node.path in weights ? { ...node, weight: weights[node.path] } : node));
+  const members = nodes.map((node) => ({
+    ...node, weight: node.path in weights ? weights[node.path] : node.weight,
+    chars: () => answerChars(node, weighting, planned, weights),
+  }));
   const raw = SCHEMES[weighting.scheme](members, weighting, planned === null ? null : roundHalfEven(planned));
   const total = sum(raw);
   if (!(total > 0) && whole > 0) throw new Mistake("the weights of a mixture must not all be zero");
   return raw.map((value) => value / (total || 1));
+}
+
+// The characters in the answers of a draw from a dataset, or from a group as its own members are drawn.
+function answerChars(node, weighting, planned, weights) {
+  if (!node.datasets) return node.answer_chars;
+  const inside = node.weighting || weighting;
+  const shares = levelShares(node.datasets, inside, planned, weights, 0);
+  return sum(node.datasets.map((below, i) => shares[i] && shares[i] * answerChars(
+    below, inside, planned === null ? null : planned * shares[i], weights)));
 }
 
 // Every node's share of the whole, into `found` by its path; `weights` by path stand in for the nodes' own.
