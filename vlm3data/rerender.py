@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
+import orjson
 
 from vlm3data import registry, shards
 from vlm3data.budget import refuse_other_builds, total_of
@@ -157,7 +159,8 @@ def _about(job: ShardJob, total: dict[str, Any]) -> dict[str, Any]:
 def _samples_of(job: ShardJob, tally: ShardTally) -> Iterator[Sample]:
     dataset, asking = _open(job.url), _open_tasks(job.options)
     facts, digest = facts_of(dataset.about["facts"]), digest_of(job.config)
-    for sample in _stored(dataset, range(job.first, job.first + job.samples)):
+
+    def again(sample: Sample) -> Sample | None:
         try:
             questions = _ask_again(sample.record, asking, job.config, facts, tally.unasked)
         except Exception as error:
@@ -165,12 +168,17 @@ def _samples_of(job: ShardJob, tally: ShardTally) -> Iterator[Sample]:
             raise
         if not questions:
             tally.cuts[NOTHING_LEFT] += 1
-            continue
+            return None
         record = sample.record | {
             "config": digest,
             "questions": [question_record(question) for question in questions],
         }
-        yield Sample.of(record, sample.images)
+        return Sample.of(record, sample.images)
+
+    stored = _stored(dataset, range(job.first, job.first + job.samples))
+    # Several at a time: between the pixels of two images the processor forgets this code.
+    while together := list(islice(stored, AT_ONCE)):
+        yield from filter(None, list(map(again, together)))
 
 
 def _ask_again(
@@ -273,8 +281,14 @@ def _tally_of(manifest: Mapping[str, Any], tasks: Mapping[str, Any]) -> ShardTal
 
 
 def _open_tasks(options: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    return _opened(orjson.dumps(options))
+
+
+@lru_cache(maxsize=4)
+def _opened(options: bytes) -> dict[str, Any]:
+    """Return the tasks: a pack of wordings is tried out as it is opened, which is not for every shard to repeat."""
     opened = {}
-    for name, values in options.items():
+    for name, values in orjson.loads(options).items():
         kind = registry.load("task", name)
         opened[name] = kind(kind.Options.check(values, where=f"task {name}"))
     return opened
