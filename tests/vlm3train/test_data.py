@@ -12,10 +12,12 @@ import cv2
 import numpy as np
 import pytest
 
+from vlm3data.build import BuildConfig, build
 from vlm3data.mixture import Mixture
 from vlm3data.stream import open_stream
 from vlm3data.types import UserError
 from vlm3train.data import Layout, LocalBatches, make_loader
+from vlm3train.image_sizes import ImageSizes
 
 
 def _keys(batch):
@@ -53,6 +55,22 @@ def test_images_of_one_size_keep_the_streams_order(mixture, tmp_path):
     batches = LocalBatches(spec, Layout(1, 2, 3), 6).batches()
     expected = _keys(sample for _, sample in islice(open_stream(spec, rank=1, world_size=2, start=6), 6))
     assert _keys(next(batches).samples) + _keys(next(batches).samples) == expected
+
+
+def test_a_pair_is_as_large_as_both_its_images(tmp_path):
+    config = BuildConfig(
+        source="synthetic",
+        options={"width_px": 96, "height_px": 96, "scenes": 3, "views": 2, "size_jitter": 0.0},
+        tasks={"depth": {}, "correspondence": {}},
+        focal_px=80.0,
+    )
+    build(config, str(tmp_path / "shards"), workers=1)
+    path = tmp_path / "mix.yaml"
+    path.write_text(f"seed: 5\ndatasets:\n  toy: {{shards: {tmp_path / 'shards'}, weight: 1.0}}\n")
+    with open_stream(path) as stream:
+        pixels = {n: _pixels(sample) * len(sample.images) for n, sample in islice(stream, 24)}
+    order = ImageSizes(Mixture.load(path)).order(range(24))
+    assert [pixels[n] for n in order] == sorted(pixels.values())
 
 
 def _pixels(sample):

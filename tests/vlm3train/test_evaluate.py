@@ -53,6 +53,9 @@ def test_empty_cells_of_the_location_prior_hold_the_median(make_sample):
     assert controls.depth.median({}) == 9.0
     assert controls.depth.location({"grid_xy": [1999, 1999], "grid": 2000}) == 9.0
     assert controls.depth.location({"grid_xy": [5, 5], "grid": 2000}) == 5.0
+    lower = make_sample("c", ["?"] * 4, depth_m=3.0)  # at (0, 0), (100, 50), (200, 100), (300, 150)
+    at = fit([*samples, *samples[1:] * 2, lower]).depth.location
+    assert (at({"grid_xy": [250, 120], "grid": 2000}), at({"grid_xy": [120, 250], "grid": 2000})) == (3.0, 9.0)
     assert fit([]) is None
 
 

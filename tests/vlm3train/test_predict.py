@@ -102,6 +102,9 @@ def test_a_cloud_lies_at_the_depths_that_were_answered(tmp_path, picture, kind):
     # seen by the photo's own camera, each point lies within a unified pixel of the pixel that was asked about
     back_px = project(seen.view.source_camera, xyz) - 0.5
     assert np.abs(back_px - [one.at for one in known]).max() < 0.5 + 0.5 * FOCAL / 190
+    # and by the camera of the image that the model saw, in the middle of that pixel
+    seen_px = project(seen.view.camera, xyz)
+    assert seen_px == pytest.approx(np.array([one.pixel_px for one in known]) + 0.5, abs=1e-3)
     image = seen.view.image
     assert colours.tolist() == [image[v, u].tolist() for u, v in (one.pixel_px for one in known)]
 

@@ -113,6 +113,14 @@ def test_words_give_the_tokens_of_the_whole_and_are_used(processor):
         assert words(text) is None
 
 
+def test_more_words_than_are_kept_are_told_all_the_same(processor, monkeypatch):
+    monkeypatch.setattr("vlm3train.families.words.KEPT", 3)
+    words = Words.of(processor.tokenizer.backend_tokenizer)
+    for _ in range(2):
+        text = "one after another, each a word of its own"
+        assert words(text) == processor.tokenizer(text).input_ids
+
+
 @pytest.mark.parametrize("change", ["rule", "normalizer", "added"])
 def test_words_are_not_used_where_the_tokenizer_cuts_otherwise(processor, change):
     backend = copy.deepcopy(processor.tokenizer.backend_tokenizer)

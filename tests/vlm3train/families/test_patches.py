@@ -39,8 +39,9 @@ def _stock(**changes) -> Qwen2VLImageProcessorPil:
     st.tuples(*[st.floats(0.2, 3)] * 3),
     st.sampled_from([1 / 255, 1 / 127.5, 0.01]),
     st.booleans(),
+    st.booleans(),
 )
-def test_normalised_patches_are_the_stock_processors(rows, columns, sizes, mean, std, rescale, normalises):
+def test_normalised_patches_are_the_stock_processors(rows, columns, sizes, mean, std, rescale, rescales, normalises):
     patch, merge, times = sizes
     stock = _stock(patch_size=patch, merge_size=merge, temporal_patch_size=times, min_pixels=1)
     stock.image_mean, stock.image_std, stock.rescale_factor, stock.do_normalize = (
@@ -49,6 +50,7 @@ def test_normalised_patches_are_the_stock_processors(rows, columns, sizes, mean,
         rescale,
         normalises,
     )
+    stock.do_rescale = rescales
     image = _photo(columns * patch * merge, rows * patch * merge, rows)
     expected = stock(images=[image], return_tensors="pt")
     facts = PatchFacts.of(stock)
