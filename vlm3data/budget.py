@@ -7,8 +7,14 @@ from typing import Any
 
 from vlm3data.types import UserError
 
-OUT_OF_RANGE_HINT = "are the depths in the unit that was said?"
 NO_INTRINSICS_HINT = "--calibrator exif, vanishing, ... estimates the camera where a source has no intrinsics"
+HINTS = {
+    "no_intrinsics": NO_INTRINSICS_HINT,
+    "no_exif_focal": "images without a focal length in EXIF need --calibrator fov or vanishing",
+    "orientation_unclear": "--orientation upright or stored says which way photos lay when they were labelled",
+    "not_metric": "what has no metres cannot be asked for metres; a source may take its scale as a flag",
+    "depth_out_of_range": "are the depths in the unit that was said?",
+}
 ANOTHER_BUILD = (
     "{out} holds {what} of another build (other source, scenes or settings): nothing was changed; choose another "
     "--out, or delete that directory first"
@@ -81,5 +87,4 @@ def reasons(total: dict[str, Any]) -> str:
     """Return the reasons for what was left out with their counts, for a message."""
     counts = total["drops"] | total["cuts"] | total["labels"]["dropped"]
     said = ", ".join(f"{reason} {count}" for reason, count in counts.items())
-    hints = {"no_intrinsics": NO_INTRINSICS_HINT, "depth_out_of_range": OUT_OF_RANGE_HINT}
-    return "; ".join([said, *(hint for reason, hint in hints.items() if reason in counts)])
+    return "; ".join([said, *(hint for reason, hint in HINTS.items() if reason in counts)])

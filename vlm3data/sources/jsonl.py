@@ -148,6 +148,7 @@ class JsonlSource:
         for file in self._files:
             kind = self._recorded[file] or given or PUBLISHED.get(posixpath.basename(file))
             if kind is None:
+                self._refuse_what_is_no_record(file)
                 raise UserError(
                     f"{file} does not say which depth it holds: pass --depth-kind z (along the optical axis) or "
                     "--depth-kind euclidean (along the ray); they differ by up to 1.25 at 37 degrees off axis"
@@ -173,6 +174,14 @@ class JsonlSource:
                     return kind
                 raise UserError(f"{file}: depth_type {record.depth_type!r} is none of {', '.join(KIND_WORDS)}")
         return None
+
+    def _refuse_what_is_no_record(self, file: str) -> None:
+        """Raise UserError where the file begins with something else: it is no file of records."""
+        with cast("BinaryIO", self._fs.open(file, "rb")) as lines:
+            try:
+                JsonlRecord.model_validate_json(next(lines, b""))
+            except ValidationError as error:
+                raise UserError(explain(error, JsonlRecord, f"{file}: line 1")) from error
 
     def _find(self, path: str, root: str) -> list[str]:
         if not root or not self._fs.exists(path):

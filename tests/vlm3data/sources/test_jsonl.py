@@ -105,3 +105,9 @@ def test_every_real_label_comes_out_as_it_was_published():
         assert frame.points is not None
         np.testing.assert_array_equal(frame.points().depth_m, record["depth"])
         np.testing.assert_array_equal(frame.points().pixel_px, record["pixel_coords"])
+
+
+def test_a_file_that_is_no_json_says_so_before_it_asks_for_the_kind_of_depth(tmp_path):
+    (tmp_path / "mine.jsonl").write_text("{'image': 'a.jpg'}\n")
+    with pytest.raises(UserError, match=r"mine.jsonl: line 1: .*Invalid JSON"):
+        JsonlSource(str(tmp_path), JsonlSource.Options(), 0)
