@@ -25,6 +25,8 @@ class Block:
     text: str
     reason: str
     """Why its commands are not run; empty where they are."""
+    section: str
+    """The heading it stands under."""
 
     def lines(self) -> list[str]:
         """Return its commands, one a line, without comments; of a console those behind `$`."""
@@ -47,8 +49,14 @@ def pages() -> list[Path]:
 def blocks(page: Path) -> list[Block]:
     """Return the fenced blocks of a page, in order."""
     found = []
-    for match in FENCE.finditer(page.read_text(encoding="utf-8")):
+    text = page.read_text(encoding="utf-8")
+    for match in FENCE.finditer(text):
         language, _, rest = match["info"].partition(" ")
         title = re.search(r'title="([^"]+)"', rest)
-        found.append(Block(page.name, language, title[1] if title else "", match["text"], match["reason"] or ""))
+        section = re.findall(r"^##+ (.+)$", text[: match.start()], re.MULTILINE)[-1:]
+        found.append(
+            Block(
+                page.name, language, title[1] if title else "", match["text"], match["reason"] or "", *section or [""]
+            )
+        )
     return found

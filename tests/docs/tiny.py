@@ -121,6 +121,7 @@ NEEDS = {
     "Qwen/Qwen3-VL-4B-Instruct": ("out/tiny",),
     "mixtures/demo.yaml": ("out/demo/plaza-train",),
     "train.yaml": ("out/tiny", "out/demo/plaza-train"),
+    "weights.yaml": ("out/tiny",),
     "study.yaml": ("out/tiny", "out/rooms", "out/streets", "out/rooms-test", "out/streets-test"),
 }
 """Data that a name stands for, or that a file names."""
