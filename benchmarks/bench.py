@@ -45,17 +45,17 @@ def ratio(slow: Sequence[float], fast: Sequence[float]) -> float:
     return statistics.median(a / b for a, b in zip(slow, fast, strict=True))
 
 
-def report(name: str, rows: Sequence[Mapping[str, object]], note: str) -> None:
-    """Print `rows` as a table and write them to `results/<name>.json` with the machine they came from."""
+def report(name: str, rows: Sequence[Mapping[str, object]], note: str, results: Path = RESULTS) -> None:
+    """Print `rows` as a table and write them to `<results>/<name>.json` with the machine they came from."""
     table = Table(title=f"{name}: {note}", title_justify="left")
     for column in rows[0]:
         table.add_column(column, justify="left" if isinstance(rows[0][column], str) else "right")
     for row in rows:
         table.add_row(*(f"{value:,.3g}" if isinstance(value, float) else str(value) for value in row.values()))
     Console(width=140).print(table)
-    RESULTS.mkdir(exist_ok=True)
+    results.mkdir(parents=True, exist_ok=True)
     result = {"benchmark": name, "note": note, "machine": machine(), "rows": list(rows)}
-    (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
+    (results / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
 
 
 def machine() -> dict[str, object]:

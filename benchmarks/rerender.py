@@ -4,14 +4,14 @@ images as they are read rather than once.
 The floor of the first table copies the same tars and hashes what passes as shards must be: xxh3 of every sample, sha256
 of the whole. One process on one core, page cache warm.
 
-Run: python -m benchmarks.rerender [--quick]
+Run: python -m benchmarks.rerender [--quick] [--results DIR]
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import shutil
-import sys
 import tempfile
 from itertools import islice
 from pathlib import Path
@@ -21,7 +21,7 @@ import numpy as np
 import orjson
 import xxhash
 
-from benchmarks.bench import alternate, one_core, ratio, report
+from benchmarks.bench import RESULTS, alternate, one_core, ratio, report
 from benchmarks.inputs import frames_1600x900
 from vlm3data.build import BuildConfig, build
 from vlm3data.mixture import Mixture
@@ -32,7 +32,11 @@ CHANGED = {"depth": {"grid": 1000, "pixels": 32}}
 
 
 def main() -> None:
-    quick = "--quick" in sys.argv
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    given = parser.parse_args()
+    quick, results = given.quick, given.results
     samples, rounds = (40, 3) if quick else (300, 7)
     one_core()
     cv2.setNumThreads(1)
@@ -40,11 +44,13 @@ def main() -> None:
         directory = Path(name)
         origin = _write_frames(directory / "root", samples)
         unified, original = (_built(directory, store) for store in ("unified", "original"))
-        _again(directory, unified, rounds, samples, f"{samples} samples of {origin}", quick)
-        _read(unified, original, rounds, samples, f"{samples} samples of {origin}", quick)
+        rows, said = _again(directory, unified, rounds, samples)
+        report("rerender" + "_quick" * quick, rows, f"{samples} samples of {origin}, {said}", results)
+        rows, said = _read(unified, original, rounds, samples)
+        report("stream_original" + "_quick" * quick, rows, f"{samples} samples of {origin}, {said}", results)
 
 
-def _again(directory: Path, shards: Path, rounds: int, samples: int, what: str, quick: bool) -> None:
+def _again(directory: Path, shards: Path, rounds: int, samples: int) -> tuple[list[dict[str, str | float]], str]:
     size_mb = sum(path.stat().st_size for path in shards.glob("*.tar")) / 1e6
     fresh = directory / "fresh"
 
@@ -71,11 +77,10 @@ def _again(directory: Path, shards: Path, rounds: int, samples: int, what: str, 
         }
         for name, times in seconds.items()
     ]
-    labels = f"64 labels stored, 32 asked again, {1e3 * size_mb / samples:.0f} kB a sample"
-    report("rerender" + "_quick" * quick, rows, f"{what}, {labels}")
+    return rows, f"64 labels stored, 32 asked again, {1e3 * size_mb / samples:.0f} kB a sample"
 
 
-def _read(unified: Path, original: Path, rounds: int, samples: int, what: str, quick: bool) -> None:
+def _read(unified: Path, original: Path, rounds: int, samples: int) -> tuple[list[dict[str, str | float]], str]:
     def read(shards: Path, **seen: object) -> None:
         spec = {"datasets": {"frames": {"shards": str(shards), "weight": 1} | seen}}
         for _, sample in islice(open_stream(Mixture.check(spec, "benchmark")), samples):
@@ -98,7 +103,7 @@ def _read(unified: Path, original: Path, rounds: int, samples: int, what: str, q
         }
         for name, times in seconds.items()
     ]
-    report("stream_original" + "_quick" * quick, rows, f"{what}, decoded, questions drawn")
+    return rows, "decoded, questions drawn"
 
 
 def _copy(shards: Path, out: Path) -> None:

@@ -2,7 +2,12 @@
 
 LiDAR to ego to camera by the calibrations alone, without the vehicle's motion in between; a point belongs to the pixel
 that its projection falls into; of several in one pixel the nearest stays; 100 pixels are drawn without replacement;
-OpenCV decodes the image and encodes it again at full size. The tables are parsed once, before anything is measured.
+OpenCV decodes the image and encodes it again at full size, at its own quality of 95 with 4:2:0 chroma, which is ours.
+
+What favours it: the tables are parsed once, before anything is measured; nothing is checked, hashed, sorted by what is
+in the image or turned into questions; and it is written in whole arrays, without the devkit's objects. What favours us:
+it reads the LiDAR's file for each of six cameras, as published, and an image is a file each, where ours is a tar.
+`unify` is what it leaves to whoever reads: each time, one focal length for each image.
 """
 
 from __future__ import annotations
@@ -57,6 +62,14 @@ class Curation:
                 }
             )
         (self.out / "labels.jsonl").write_text("\n".join(map(json.dumps, records)))
+
+    def unify(self, images: int, focal_px: float = 1000.0) -> None:
+        """Read the images again and bring each to the focal length, as training does in each epoch."""
+        for line in (self.out / "labels.jsonl").read_text().splitlines()[:images]:
+            record = json.loads(line)
+            image, scale = cv2.imread(str(self.out / record["image"])), focal_px / record["intrinsics"][0][0]
+            assert image is not None
+            cv2.resize(image, None, fx=scale, fy=scale)
 
     def _labels(self, lidar: dict[str, Any], camera: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
         points = np.fromfile(self.root / lidar["filename"], np.float32).reshape(-1, 5)[:, :3].T.astype(float)

@@ -143,10 +143,13 @@ def measure_curation(directory: str, rounds: str) -> dict[str, object]:
     same = ours.model_copy(update={"published": True, "options": {"published": True}})
     published = Curation(root, Path(directory) / "published")
     contenders: dict[str, Callable[[], object]] = {"published": lambda: published.convert(IMAGES)}
+    floor = partial(_codec, [path.read_bytes() for path in sorted((root / "samples").glob("CAM_*/*.jpg"))], IMAGES)
     for name, config in {"ours, labels as published": same, "ours, hidden points removed": ours}.items():
         out, (job,) = Path(directory) / name, plan(config)
         out.mkdir()
         contenders[name] = partial(build_shard, str(out), job)
+    contenders["of ours: decode, resize, encode"] = floor
+    contenders["published, and unified by each reader"] = lambda: (published.convert(IMAGES), published.unify(IMAGES))
     seconds = alternate(contenders, int(rounds))
     rows = [
         {
@@ -157,6 +160,19 @@ def measure_curation(directory: str, rounds: str) -> dict[str, object]:
         for what, taken in seconds.items()
     ]
     return {"rows": rows, "origin": f"{IMAGES} {origin}"}
+
+
+def _codec(frames: list[bytes], images: int) -> None:
+    """Do to the pixels what a build does, and nothing else."""
+    import simplejpeg
+
+    from vlm3data.geometry.warp import unify_image
+    from vlm3data.types import Camera
+
+    camera = Camera(1266.417203046554, 1266.417203046554, 816.267, 491.507, 1600, 900)
+    for number in range(images):
+        image = simplejpeg.decode_jpeg(frames[number % len(frames)])
+        simplejpeg.encode_jpeg(unify_image(image, camera)[0], 95, colorsubsampling="420")
 
 
 def _memory_mb() -> tuple[float, float]:
