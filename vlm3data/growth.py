@@ -6,7 +6,7 @@ its shards stay as they are, and building all again by the same plan gives them 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -62,7 +62,7 @@ def built_by(out: str, data: bytes) -> Built:
 
 
 @contextmanager
-def _damage_named(out: str) -> Iterator[None]:
+def _damage_named(out: str) -> Generator[None]:
     try:
         yield
     except (pa.ArrowException, PolarsError, OSError, ValueError, KeyError, IndexError, TypeError) as error:

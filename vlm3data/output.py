@@ -6,7 +6,7 @@ import contextlib
 import errno
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 
 from fsspec import AbstractFileSystem
@@ -21,7 +21,7 @@ OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "memory"})
 
 
 @contextlib.contextmanager
-def open_output(out: str) -> Iterator[tuple[AbstractFileSystem, str]]:
+def open_output(out: str) -> Generator[tuple[AbstractFileSystem, str]]:
     """Yield file system and directory of `out`, which is made.
 
     A local directory is locked meanwhile, and cleared of what a killed build had begun to write. On an object store two
@@ -64,7 +64,7 @@ def claim(fs: AbstractFileSystem, directory: str, plan: Plan, built: Built | Non
 
 
 @contextlib.contextmanager
-def _locked(directory: str, out: str) -> Iterator[bool]:
+def _locked(directory: str, out: str) -> Generator[bool]:
     """Hold the directory's lock, which ends with this process; False where its file system has none."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:

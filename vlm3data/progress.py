@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 LOG_EVERY_S = 30.0
@@ -15,7 +15,7 @@ Progress = Callable[[int, int], None]
 
 
 @contextmanager
-def progress_bar(title: str) -> Iterator[Progress]:
+def progress_bar(title: str) -> Generator[Progress]:
     """Show on stderr how many are done, how many a second, and how long the rest will take."""
     if not sys.stderr.isatty():
         yield _lines(title, time.monotonic)

@@ -21,7 +21,8 @@ def question_record(question: Question) -> dict[str, Any]:
 def camera_of(record: Mapping[str, Any]) -> Camera:
     """Return the camera of a record."""
     lens = record["distortion"]
-    return Camera(**{**record, "distortion": lens and Distortion(lens["model"], tuple(lens["params"]))})
+    known: dict[str, Any] = {**record, "distortion": lens and Distortion(lens["model"], tuple(lens["params"]))}
+    return Camera(**known)
 
 
 def view_record(view: View) -> dict[str, Any]:

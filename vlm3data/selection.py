@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -79,7 +79,7 @@ def answer_chars(dataset: Dataset, selected: Int64Array | None, questions: int) 
 
 
 @contextmanager
-def _damage_named(dataset: Dataset) -> Iterator[None]:
+def _damage_named(dataset: Dataset) -> Generator[None]:
     with damage_named(f"{dataset.url}/{INDEX_PARQUET}"):
         try:
             yield

@@ -10,7 +10,7 @@ import errno
 import os
 import posixpath
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import BinaryIO, cast
 from uuid import uuid4
@@ -129,7 +129,7 @@ def create_remote(fs: AbstractFileSystem, path: str, data: bytes) -> bool:
 
 
 @contextlib.contextmanager
-def open_whole(fs: AbstractFileSystem, path: str) -> Iterator[BinaryIO]:
+def open_whole(fs: AbstractFileSystem, path: str) -> Generator[BinaryIO]:
     """Open a large file to be written: it is there, whole, when the block is left without an exception.
 
     A local file is written beside its place, under a name that nobody else uses; what goes to a remote store is
@@ -149,11 +149,11 @@ def open_whole(fs: AbstractFileSystem, path: str) -> Iterator[BinaryIO]:
         if error.errno not in NO_ROOM:
             raise
         where = path if is_local(fs) else f"{fs.unstrip_protocol(path)}, collected in {tempfile.gettempdir()}"
-        raise StoreError(f"{where}: cannot be written: {os.strerror(cast('int', error.errno))}") from error
+        raise StoreError(f"{where}: cannot be written: {os.strerror(error.errno)}") from error
 
 
 @contextlib.contextmanager
-def _beside(path: Path) -> Iterator[BinaryIO]:
+def _beside(path: Path) -> Generator[BinaryIO]:
     temporary = path.with_name(f"{path.name}.{uuid4().hex[:8]}{TEMPORARY}")
     try:
         with temporary.open("wb") as file:

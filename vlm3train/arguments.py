@@ -59,8 +59,8 @@ def arguments(config: SftConfig, is_fast: bool = True) -> SFTConfig:
         **_sharding(config),
     )
     # Several GPUs are for several processes: with one, the trainer would copy the model to all of them in every step.
-    args._setup_devices  # noqa: B018  # pyright: ignore[reportUnusedExpression]
-    args._n_gpu = min(args._n_gpu, 1)
+    args._setup_devices  # noqa: B018  # pyright: ignore[reportUnusedExpression, reportPrivateUsage]
+    args._n_gpu = min(args._n_gpu, 1)  # pyright: ignore[reportPrivateUsage]
     return args
 
 

@@ -166,7 +166,7 @@ def make_loader(
 
 
 @contextlib.contextmanager
-def _single_threaded_opencv() -> Iterator[None]:
+def _single_threaded_opencv() -> Generator[None]:
     """Let processes be forked while OpenCV has no threads.
 
     They do not survive a fork, and a child that then sets their number waits for them for ever.

@@ -85,7 +85,8 @@ def _against(axes: Any, true_m: Float64Array, told_m: Float64Array) -> None:
         title="answered against true (beyond the axes: on their edge)",
     )
     axes.legend(loc="upper left", frameon=False)
-    _plain_ticks(axes.xaxis), _plain_ticks(axes.yaxis)
+    _plain_ticks(axes.xaxis)
+    _plain_ticks(axes.yaxis)
 
 
 def _by_depth(axes: Any, true_m: Float64Array, abs_rel: Float64Array, right: Any) -> None:

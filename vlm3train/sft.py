@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -151,7 +151,8 @@ def _record(config: SftConfig, out: Path, samples_per_step: int, mixture: Mixtur
                 "--batch-size x --grad-accum x processes as it was, or samples are repeated or left out"
             )
     out.mkdir(parents=True, exist_ok=True)
-    about = {"samples_per_step": samples_per_step, "mixture": mixture.lock(), "config": config.model_dump()}
+    about: dict[str, Any] = {"samples_per_step": samples_per_step, "mixture": mixture.lock()}
+    about["config"] = config.model_dump()
     if changed:
         about["changed_data"] = changed
     # Whole or not at all, for other ranks may be reading it.

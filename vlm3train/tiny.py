@@ -187,8 +187,9 @@ def _tokenizer(texts: Iterable[str]) -> Qwen2Tokenizer:
     from transformers import AddedToken, Qwen2Tokenizer
 
     raw = Tokenizer(BPE())
-    raw.normalizer = Qwen2Tokenizer()._tokenizer.normalizer
-    raw.pre_tokenizer = Qwen2Tokenizer()._tokenizer.pre_tokenizer
+    qwen: Any = Qwen2Tokenizer()
+    raw.normalizer = qwen._tokenizer.normalizer
+    raw.pre_tokenizer = qwen._tokenizer.pre_tokenizer
     raw.train_from_iterator(
         texts,
         trainers.BpeTrainer(

@@ -74,7 +74,7 @@ def straight_edges(rgb: UInt8Array) -> Float64Array:
     grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
     if scale < 1:
         grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-    lines = cv2.createLineSegmentDetector(cv2.LSD_REFINE_STD).detect(grey)[0]
+    lines: Any = cv2.createLineSegmentDetector(cv2.LSD_REFINE_STD).detect(grey)[0]  # its stub knows of no None
     if lines is None:
         return np.empty((0, 4))
     # OpenCV puts integers on pixel centres.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import math
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
@@ -58,7 +58,7 @@ def _h5py() -> Any:
 
 
 @contextmanager
-def _damage_named() -> Iterator[None]:
+def _damage_named() -> Generator[None]:
     try:
         yield
     except _DAMAGE as error:

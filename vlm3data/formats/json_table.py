@@ -9,7 +9,7 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Any, BinaryIO, TypeVar, cast
 
@@ -153,7 +153,7 @@ def _checked(text: str, value: object, name: str, record: type[Record], number: 
 
 
 @contextmanager
-def _opened(fs: AbstractFileSystem, path: str, name: str) -> Iterator[BinaryIO]:
+def _opened(fs: AbstractFileSystem, path: str, name: str) -> Generator[BinaryIO]:
     try:
         file = open(path, "rb", buffering=0) if is_local(fs) else fs.open(path, "rb", block_size=REMOTE_BLOCK)  # noqa: SIM115, PTH123
     except FileNotFoundError as error:

@@ -6,6 +6,9 @@ is the standard library's in Python, not the one in C, which allocates what a pi
 (a memo of 2**32 places, a string of 2**60 bytes).
 """
 
+# The standard library's interpreter in Python has a private name only; opcodes are `_Reader`'s own methods.
+# pyright: reportPrivateUsage=false
+
 from __future__ import annotations
 
 import io

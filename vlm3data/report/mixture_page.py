@@ -76,7 +76,7 @@ def _nodes(mixture: Mixture, entries: Mapping[str, Entry], above: Mapping[str, A
     nodes = []
     for (name, entry), member, imported in zip(entries.items(), members, fixed, strict=True):
         path = f"{at}{name}"
-        node = {
+        node: dict[str, Any] = {
             "name": name,
             "path": path,
             "weight": entry.weight,

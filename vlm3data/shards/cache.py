@@ -18,7 +18,7 @@ import mmap
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -170,7 +170,7 @@ class ShardCache:
 
 
 @contextmanager
-def _on_disk() -> Iterator[None]:
+def _on_disk() -> Generator[None]:
     try:
         yield
     except (OSError, NotImplementedError) as error:  # the latter from file systems without locks

@@ -5,7 +5,7 @@ The bytes of samples have their hashes; what names and places them is held again
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Annotated, Any
 
@@ -164,12 +164,12 @@ def check_places(table: pa.Table, places: pa.Schema, about: dict[str, Any]) -> N
 
 
 @contextmanager
-def damage_named(path: str) -> Iterator[None]:
-    """Turn what reading a damaged index or config raises into a UserError that names the file."""
+def damage_named(path: str) -> Generator[None]:
+    """Turn what reading a damaged or missing index or config raises into a UserError that names the file."""
     try:
         yield
-    except FileNotFoundError:
-        raise
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: there is no such file; run its `vlm3data build` again") from error
     except (*_DAMAGE, pa.ArrowException, OSError, LookupError, TypeError, AttributeError) as error:
         told = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise UserError(f"{path}: is damaged ({told}); run its `vlm3data build` again") from error

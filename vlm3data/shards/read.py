@@ -10,7 +10,7 @@ import mmap
 import os
 import struct
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -240,7 +240,7 @@ class Dataset:
         return read_file(self._fs, path) if kept is None else str(kept)
 
     @contextmanager
-    def _not_kept_if_damaged(self, name: str) -> Iterator[None]:
+    def _not_kept_if_damaged(self, name: str) -> Generator[None]:
         try:
             yield
         except Exception:

@@ -7,7 +7,7 @@ axes, which a yaw about z turns.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -139,7 +139,7 @@ class Builder:
     @contextmanager
     def thing(
         self, label: str, x: float, y: float, z: float, size: tuple[float, float, float], yaw: float | None = None
-    ) -> Iterator[None]:
+    ) -> Generator[None]:
         """Let the parts added inside `with` belong to one object, whose box stands on height `z`.
 
         Without a yaw the object is round.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from vlm3data.geometry import invert_pose, rays, rotation_from_yaw_pitch_roll_deg
 from vlm3data.geometry.register import register_depth
@@ -41,6 +42,24 @@ def test_a_plane_stays_that_plane():
     wrong = register_depth(plane_depth(normal, 2.0), CAMERA, invert_pose(target_from_depth), CAMERA)
     both = known & ~np.isnan(wrong)
     assert np.abs(wrong[both] / want[both] - 1).max() > 0.02
+
+
+@pytest.mark.parametrize("offset_m", [0.3, 8.0])
+def test_pixels_need_not_be_square_nor_as_large_in_both_cameras(offset_m):
+    """A steep plane, near and far: without the right slope its depth is half a pixel off."""
+    camera, target = Camera(150.0, 110.0, 80.0, 60.0, 160, 120), Camera(120.0, 180.0, 64.0, 90.0, 128, 180)
+    normal, pose = np.array([0.6, -0.4, 1.0]), np.eye(4)
+    pose[:3, 3] = 0.01 * offset_m
+
+    def depth_m(of: Camera, offset_m: float) -> np.ndarray:
+        v, u = np.indices((of.height_px, of.width_px))
+        return (offset_m / (rays(of, np.stack([u, v], -1) + 0.5) @ normal)).astype(np.float32)
+
+    found = register_depth(depth_m(camera, offset_m), camera, pose, target)
+    want = depth_m(target, in_other(normal, offset_m, pose)[1])
+    known = ~np.isnan(found)
+    assert known.mean() > 0.4
+    np.testing.assert_allclose(found[known], want[known], rtol=3e-4)
 
 
 def test_what_is_behind_an_edge_never_shows_through_what_is_before_it():

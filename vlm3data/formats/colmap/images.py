@@ -9,7 +9,7 @@ import struct
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -133,7 +133,7 @@ def read_text(opener: Callable[[], BinaryIO], where: str) -> Images:
     return _sorted(images, spans, where, opener, binary=False)
 
 
-def _head_and_name(file: BinaryIO, offset: int, record: str) -> tuple[tuple, bytes]:
+def _head_and_name(file: BinaryIO, offset: int, record: str) -> tuple[tuple[Any, ...], bytes]:
     data = b""
     for reach in (192, _NAME_MAX):  # nearly all names are short
         file.seek(offset)

@@ -62,8 +62,8 @@ def _state(table: TableReader) -> dict[str, dict[str, Any]] | None:
         try:
             if is_local(table.fs):
                 found = Path(table.path(name)).stat()
-                about = {"size": found.st_size, "mtime_ns": found.st_mtime_ns, "ctime_ns": found.st_ctime_ns}
-                about |= {"inode": found.st_ino, "device": found.st_dev}
+                times = {"mtime_ns": found.st_mtime_ns, "ctime_ns": found.st_ctime_ns}
+                about: dict[str, Any] = {"size": found.st_size, **times, "inode": found.st_ino, "device": found.st_dev}
             else:
                 info = table.fs.info(table.path(name))
                 about = {mark: str(info[mark]) for mark in _MARKS if info.get(mark)}
@@ -125,7 +125,7 @@ def _load(kept: Path) -> Tables | None:
     except (OSError, ValueError):  # not there, no permission, an empty file
         return None
     data = memoryview(mapped)
-    if xxhash.xxh3_128_digest(data[:-16]) != data[-16:]:
+    if xxhash.xxh3_128_digest(data[:-16]) != bytes(data[-16:]):
         return None
     batch = pa.ipc.open_file(pa.py_buffer(data[:-16])).get_batch(0)
     return Tables(**{field.name: _column(batch, field.name) for field in fields(Tables)})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import Protocol
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -169,7 +169,7 @@ class Record3d(Arkit):
         name, camera = str(shot.number), shot.camera
         pose = self.world_from_room @ shot.room_from_cam @ np.diag([1.0, -1.0, -1.0, 1.0])
         columns = [camera.fx_px, 0.0, 0.0, 0.0, camera.fy_px, 0.0, camera.cx_px, camera.cy_px, 1.0]
-        about = orjson.loads(files.get("metadata.json", b"{}")) or {"K": columns, "poses": []}
+        about: dict[str, Any] = orjson.loads(files.get("metadata.json", b"{}")) or {"K": columns, "poses": []}
         # TUM's line is time tx ty tz qx qy qz qw
         _, *numbers = poses.format_tum([("0", pose)]).splitlines()[-1].split()
         about["poses"].append([float(number) for number in numbers[3:] + numbers[:3]])
