@@ -21,7 +21,10 @@ UNSAFE = re.compile(rb"[<>&]|\xe2\x80[\xa8\xa9]")
 
 
 def page_frame(markup: str, styles: Sequence[str], scripts: Sequence[str]) -> tuple[bytes, bytes]:
-    """Return what stands before and after the data: files of `page/`, the scripts in one scope in their order."""
+    """Return what stands before and after the data: files of `page/`, the scripts in one scope in their order.
+
+    The first line of the markup is the page's title, in a comment; `head.html` comes in its place.
+    """
     page = files("vlm3data.report") / "page"
     style = "\n".join((page / name).read_text("utf-8") for name in styles)
     script = "\n".join((page / name).read_text("utf-8") for name in scripts)
@@ -30,7 +33,9 @@ def page_frame(markup: str, styles: Sequence[str], scripts: Sequence[str]) -> tu
         f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
         "base-uri 'none'; form-action 'none'"
     )
-    text = Template((page / markup).read_text("utf-8")).substitute(policy=policy, style=style, script=script)
+    title, _, body = (page / markup).read_text("utf-8").partition("\n")
+    template = Template((page / "head.html").read_text("utf-8") + body)
+    text = template.substitute(title=title.strip("<!- >"), policy=policy, style=style, script=script)
     head, _, tail = text.partition("<!-- data -->")
     return head.encode(), tail.encode()
 
