@@ -50,24 +50,31 @@ def check_agreement(source: Source, scenes: Sequence[SceneRef]) -> Iterator[Chec
             pairs = [(frames[start], frames[start + step]) for step in STEPS if start + step < len(frames)]
             errors += [found for pair in pairs if (found := _errors(*pair, kind)) is not None]
     if errors:
-        yield _verdict(np.array(errors))
+        yield verdict(np.array(errors))
 
 
-def _verdict(errors: Float64Array) -> Check:
-    """Say what the errors (pairs, readings) mean."""
-    given = float(np.median(errors[:, 0]))
+def verdict(errors: Float64Array) -> Check:
+    """Say what the errors (pairs, readings) mean; 1 is a pair that sees nothing in common.
+
+    Where pairs share nothing as given, one of the other readings may well see something by chance: only one that fits
+    accuses the poses.
+    """
+    seen = errors[errors[:, 0] < 1, 0]
+    given = float(np.median(seen)) if len(seen) else 1.0
     off = f"depth carried along them to a later frame is {given:.1%} off there (median)"
     telling = errors[errors.max(1) > TELLING * errors.min(1)]
-    if not len(telling):
-        return Check("ok", "poses", f"{off}; the camera moves too little to tell right from wrong")
-    ((best, _),) = Counter(telling.argmin(1).tolist()).most_common(1)
-    before, after = np.median(telling[:, [0, best]], axis=0)
-    if before > CLEARLY * after:
-        found = f"{off}; they fit {before / after:.0f} times as well {list(_READINGS)[best]}"
-        return Check("fail", "poses", found, "labels of such poses are wrong")
+    if len(telling):
+        ((best, _),) = Counter(telling.argmin(1).tolist()).most_common(1)
+        before, after = np.median(telling[:, [0, best]], axis=0)
+        if after < BAD and before > CLEARLY * after:
+            found = f"{off}; they fit {before / after:.0f} times as well {list(_READINGS)[best]}"
+            return Check("fail", "poses", found, "labels of such poses are wrong")
+    if not len(seen):
+        return Check("ok", "poses", "neighbouring frames see too little in common to tell whether they are right")
     if given > BAD:
         return Check("warn", "poses", off, "poses, intrinsics, or the unit or kind of depth may be wrong")
-    return Check("ok", "poses", off)
+    more = "" if len(telling) else "; the camera moves too little to tell right from wrong"
+    return Check("ok", "poses", off + more)
 
 
 def _errors(one: Frame, other: Frame, kind: DepthKind) -> list[float] | None:

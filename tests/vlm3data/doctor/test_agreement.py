@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 from tests.conftest import needs_realdata
 from tests.test_contracts import write_layout
 from vlm3data.doctor import check_dataset
+from vlm3data.doctor.agreement import verdict
 
 YAMLS = Path(__file__).parents[3] / "docs" / "rgbd"
 FORMS = ("redwood", "record3d")
@@ -47,6 +49,21 @@ def test_a_wrong_yaml_is_told_from_a_right_one(recordings, form, tmp_path):
     assert "inverted (convention" in with_pose(convention="cam_from_world", axes=OTHER[axes])
     millimetres = patterns | {"depth": patterns["depth"] | {"metres_per_count": 1000}}
     assert said(root, millimetres, file)["depth"].startswith("fail: half of ")
+
+
+@pytest.mark.parametrize(
+    ("errors", "status", "words"),
+    [
+        ([1.0, 0.3, 0.4], "ok", "see too little in common"),  # photos of different things, which overlap by chance
+        ([1.0, 0.004, 0.4], "fail", "turned round (axes)"),
+        ([0.09, 0.3, 0.4], "warn", "9.0% off"),
+        ([0.01, 0.011, 0.012], "ok", "moves too little"),
+        ([0.01, 0.2, 0.2], "ok", "1.0% off there (median)"),
+    ],
+)
+def test_only_a_reading_that_fits_accuses_the_poses(errors, status, words):
+    found = verdict(np.array([errors] * 4))
+    assert (found.status, words in found.found) == (status, True)
 
 
 def test_a_principal_point_that_is_swapped_is_told(recordings, tmp_path):
