@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from typing import Any, TypeVar
 
 from vlm3data.contracts import Needs
-from vlm3data.engine_local import surviving
+from vlm3data.engine_local import first_try, surviving
 from vlm3data.types import UserError
 
 try:
@@ -57,7 +57,7 @@ def run(
         waiting, deaths = iter(jobs), list[tuple[Job, int]]()
         while True:
             room = AHEAD * max(1, int(workers or ray.cluster_resources().get("CPU", 1))) - len(running)
-            while room > 0 and (following := deaths.pop() if deaths else _next(waiting)) is not None:
+            while room > 0 and (following := deaths.pop() if deaths else first_try(waiting)) is not None:
                 job, died = following
                 running[task.options(**_placed(needs or Needs())).remote(functions, died > 0, job)] = following
                 room -= 1
@@ -87,11 +87,6 @@ def _call(functions: tuple[Callable[[Job], Result], ...], again: bool, job: Job)
 
     cv2.setNumThreads(1)  # one task, one core: Ray does the rest
     return functions[again](job)
-
-
-def _next(waiting: Iterator[Job]) -> tuple[Job, int] | None:
-    job = next(waiting, None)
-    return None if job is None else (job, 0)
 
 
 def _placed(needs: Needs) -> dict[str, Any]:

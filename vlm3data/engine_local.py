@@ -45,7 +45,7 @@ def run(
     limit = workers or len(os.sched_getaffinity(0))
     try:
         while True:
-            while len(busy) < limit and (task := deaths.pop() if deaths else _next(waiting)) is not None:
+            while len(busy) < limit and (task := deaths.pop() if deaths else first_try(waiting)) is not None:
                 job, died = task
                 worker = idle.pop() if idle and not died else Worker(serve, functions)
                 busy[worker] = task
@@ -79,6 +79,7 @@ def surviving(job: object, died: int, how: str) -> int:
     )
 
 
-def _next(waiting: Iterator[Job]) -> tuple[Job, int] | None:
+def first_try(waiting: Iterator[Job]) -> tuple[Job, int] | None:
+    """Return the next job with how often its workers have died, never yet; None behind the last."""
     job = next(waiting, None)
     return None if job is None else (job, 0)
