@@ -18,6 +18,8 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/basedpyright --level error
+	$(BIN)/vulture
+	$(BIN)/pylint vlm3data vlm3train pipelines
 
 unit: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto

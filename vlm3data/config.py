@@ -46,7 +46,7 @@ def read_yaml(path: str | Path) -> Any:
     """Return the plain data of a YAML file; an unreadable file is a `UserError`."""
     try:
         with fsspec.open(str(path), "r", encoding="utf-8") as file:
-            text = cast("TextIO", file).read(MAX_YAML + 1)
+            text = cast(TextIO, file).read(MAX_YAML + 1)
         if len(text) > MAX_YAML:
             raise UserError(f"{path}: is longer than {MAX_YAML:,} characters; no such file is")
         return _plain(text)

@@ -128,5 +128,4 @@ def _check_unchanged(was: _Scene, scene: SceneRef, out: str) -> None:
 def _none(new: Iterator[SceneRef], out: str) -> Iterator[SceneRef]:
     for scene in new:
         raise UserError(f"{out}: the source has a scene that is not in its plan, {scene.scene}: --append builds it")
-    return
-    yield
+    yield from ()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from vlm3data.types import UserError
 
@@ -62,7 +62,3 @@ class Skips:
                 f"{what}; with it {len(bad)} of the {min(drawn, size):,} samples of {name} read here are damaged, and "
                 f"max_bad is {self.max_bad:g}: mend the dataset (`vlm3data verify` lists what is wrong), or raise it"
             )
-
-    def as_rows(self) -> list[dict[str, Any]]:
-        """Return plain values."""
-        return [skip._asdict() for skip in self.listed]

@@ -13,7 +13,6 @@ from tests.conftest import jsonl_line, write_jsonl
 from tests.gauntlet.sandbox import Wrong
 from tests.tiny_nuscenes import tiny
 from tests.tiny_spatialrgpt import write_bench
-from tests.vlm3data.sources import test_rgbd
 from vlm3data import registry
 from vlm3data.build import BuildConfig, samples
 from vlm3data.images import decode_rgb
@@ -44,13 +43,6 @@ def _layout(name: str, **options: Any) -> Callable[[Path], None]:
         shutil.rmtree(out / "truth", ignore_errors=True)
 
     return write
-
-
-def _rgbd(out: Path) -> None:
-    pictures = dict(enumerate((("png", "png"), ("png", "pgm"))))
-    for number, (color, depth) in pictures.items():
-        test_rgbd.write(out, test_rgbd.frame_files(number, color, depth))
-    test_rgbd.write(out, {"_info.txt": ""})
 
 
 def _jsonl(out: Path) -> None:

@@ -13,7 +13,6 @@ from tests.gauntlet.sandbox import Outcomes
 REPOSITORY = Path(__file__).parents[2]
 STATE = REPOSITORY / "benchmarks" / "results" / "gauntlet.json"
 PAGE = REPOSITORY / "docs" / "reliability.md"
-SOUND = ("read", "dropped", "refused", "survived")
 
 
 class State:

@@ -21,7 +21,6 @@ from vlm3data.types import Drop, UserError
 
 MAX_VALUES = 1 << 25
 MAX_CHUNKS = 1 << 16
-SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 # What h5py raises on damaged files.
 _DAMAGE = (OSError, ValueError, KeyError, TypeError, RuntimeError, OverflowError, AttributeError, zlib.error)

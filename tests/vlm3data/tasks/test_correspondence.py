@@ -46,7 +46,7 @@ def staged(domain: str, seed: int, focal_px: float = 400.0) -> tuple:
     return source._staged(scene)[0], views
 
 
-ROOM, ROOM_VIEWS = staged("room", 3)
+_, ROOM_VIEWS = staged("room", 3)
 
 
 def asked(views: list[View], facts: SourceFacts = FACTS, seed: int = 0, **options: object) -> list[Question]:
