@@ -248,7 +248,11 @@ class Mixture:
         """Return the shares over the run: one stretch for ever, or those of the `schedule`."""
         before, stretches, begin = self.shares(), [], 0
         for stage in self.spec.schedule:
-            after, end = self.shares(stage.weights), round(stage.until * (self.samples or 0))
+            try:
+                after = self.shares(stage.weights)
+            except UserError as error:
+                raise UserError(f"{error}, in the stage of `schedule` until {stage.until:g}") from error
+            end = round(stage.until * (self.samples or 0))
             stretches.append(Stretch(begin, tuple(before if stage.ramp else after), tuple(after), end - begin))
             before, begin = after, end
         return Course((*stretches, Stretch(begin, tuple(before), tuple(before), 1)))

@@ -142,8 +142,6 @@ def read_spec(path: str) -> Any:
 
 
 def _read(path: str, below: tuple[str, ...]) -> Any:
-    if path in below:
-        raise UserError(f"{path}: extends: goes in a circle: {' -> '.join([*below, path])}")
     values = read_yaml(path)
     if not isinstance(values, dict) or "extends" not in values:
         return values
@@ -152,7 +150,12 @@ def _read(path: str, below: tuple[str, ...]) -> Any:
         raise UserError(f"{path}: extends: must be the path of a mixture, not {base!r}")
     if "://" not in base:
         base = posixpath.normpath(posixpath.join(posixpath.dirname(path), base))
-    beneath = _read(base, (*below, path))
+    if base in (*below, path):
+        raise UserError(f"{path}: extends: goes in a circle: {' -> '.join([*below, path, base])}")
+    try:
+        beneath = _read(base, (*below, path))
+    except UserError as error:
+        raise UserError(f"{path}: extends: {error}") from error
     if not isinstance(beneath, dict):
         raise UserError(f"{path}: extends: {base} is not a mapping")
     return _merged(beneath, values)

@@ -58,7 +58,8 @@ class Skips:
         bad.add(sample)
         allowed = self.max_bad if self.max_bad >= 1 or not self.max_bad else A_FEW + self.max_bad * min(drawn, size)
         if len(bad) > allowed:
+            read = max(min(drawn, size), len(bad))  # stand-ins that are damaged too were not drawn
             raise UserError(
-                f"{what}; with it {len(bad)} of the {min(drawn, size):,} samples of {name} read here are damaged, and "
+                f"{what}; with it {len(bad)} of the {read:,} samples of {name} read here are damaged, and "
                 f"max_bad is {self.max_bad:g}: mend the dataset (`vlm3data verify` lists what is wrong), or raise it"
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 from collections import Counter
 from itertools import islice, pairwise
 from pathlib import Path
@@ -163,8 +164,14 @@ def test_another_scheme_does_not_inherit_the_options_of_the_one_before(tmp_path)
 def test_files_that_extend_each_other_are_named(tmp_path):
     (tmp_path / "a.yaml").write_text("extends: b.yaml\n")
     (tmp_path / "b.yaml").write_text("extends: a.yaml\n")
-    with pytest.raises(UserError, match=r"a\.yaml: extends: goes in a circle: .*a\.yaml -> .*b\.yaml -> .*a\.yaml"):
+    with pytest.raises(UserError, match=r"extends: goes in a circle: .*a\.yaml -> .*b\.yaml -> .*a\.yaml\Z"):
         Mixture.load(tmp_path / "a.yaml")
+
+
+def test_a_mistake_beneath_names_the_file_that_extends_it(tmp_path):
+    (tmp_path / "top.yaml").write_text("extends: gone.yaml\n")
+    with pytest.raises(UserError, match=r"top\.yaml: extends: .*gone\.yaml: there is no such file"):
+        Mixture.load(tmp_path / "top.yaml")
 
 
 # --- shares that change over the run
@@ -337,7 +344,8 @@ MISTAKES += [
         (None, [{"until": 1, "weights": {"a": 2}}], "`schedule` needs `samples`"),
         (9, [{"until": 1, "weights": {"x": 2}}], "unknown dataset 'x'; known: a"),
         (9, [{"until": 0.5, "weights": {}}] * 2, "each stage must end after the one before"),
-        (9, [{"until": 1, "weights": {"a": 0}}], "must not all be zero"),
+        (9, [{"until": 1, "weights": {"a": 0}}], "must not all be zero, in the stage of `schedule` until 1"),
+        (9, [{"until": 1, "weights": {"a": float("nan")}}], r"schedule.0.weights.a: .*finite number"),
     ]
 ]
 
@@ -364,6 +372,26 @@ def test_a_mistake_is_one_line_that_names_the_key(spec, message):
 def test_a_selection_that_cannot_be_is_one_line(shards, entry, message):
     with pytest.raises(UserError, match=message) as caught:
         Mixture.check({"datasets": {"d": {"shards": str(shards), "weight": 1, **entry}}}, "test").schedule()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("gone", "message"),
+    [
+        (("dataset.json", "index.arrow", "index.parquet"), r"test: datasets\.d: the dataset at .* is half built"),
+        (("*",), r"test: datasets\.d: no dataset at .*: there is no dataset\.json in it"),
+        (("index.arrow",), r"index\.arrow: there is no such file; run its `vlm3data build` again"),
+        (("index.parquet",), r"index\.parquet: there is no such file; run its `vlm3data build` again"),
+        (("*.tar",), r"\.tar: there is no such file"),
+    ],
+)
+def test_shards_that_are_not_all_there_are_one_line(shards, tmp_path, gone, message):
+    shutil.copytree(shards, tmp_path / "d")
+    for path in [path for pattern in gone for path in (tmp_path / "d").glob(pattern)]:
+        path.unlink()
+    entry = {"shards": str(tmp_path / "d"), "weight": 1, "where": "questions > 0"}
+    with pytest.raises(UserError, match=message) as caught:
+        next(open_stream(Mixture.check({"datasets": {"d": entry}}, "test")))
     assert "\n" not in str(caught.value)
 
 

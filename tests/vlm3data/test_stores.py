@@ -55,9 +55,12 @@ def s3(server, monkeypatch) -> Proxy:
     return server
 
 
-def mixture(root: object, **changes: object) -> Mixture:
+def mixture(root: object, weights: tuple[float, float] = (11, 5), **changes: object) -> Mixture:
     """Return the mixture of a and b, each below `root`; "mixed" has a from S3 and b from disk."""
-    datasets = {name: {"shards": f"{root}/{name}", "weight": size, "pixels": 3} for name, size in SIZES.items()}
+    datasets = {
+        name: {"shards": f"{root}/{name}", "weight": weight, "pixels": 3}
+        for name, weight in zip(SIZES, weights, strict=True)
+    }
     return Mixture.check({"seed": 3, "datasets": datasets, **changes}, "test")
 
 
@@ -243,12 +246,27 @@ def check_topology(spec: Mixture, topology: tuple[int, int, int, int], expected:
             assert sorted(seen, key=str) == sorted(wanted, key=str)
 
 
-@given(topologies, st.sampled_from(["disk", "store"]), st.booleans(), st.integers(1, 9))
+specs = st.fixed_dictionaries(
+    {
+        "seed": st.integers(0, 99),
+        "weights": st.tuples(st.floats(0.01, 1), st.floats(0, 1)),
+        "samples": st.just(400),
+        "schedule": st.lists(
+            st.fixed_dictionaries(
+                {"weights": st.fixed_dictionaries({"b": st.floats(0, 2)}), "ramp": st.booleans()}
+            ).map(lambda stage: stage | {"until": 0.5}),
+            max_size=1,
+        ),
+    }
+)
+
+
+@given(specs, topologies, st.sampled_from(["disk", "store"]), st.booleans(), st.integers(1, 9))
 @settings(max_examples=40, deadline=None)
-def test_every_topology_and_start_sees_the_same_order(built, damaged, topology, where, sound, read_ahead):
+def test_every_topology_and_start_sees_the_same_order(built, damaged, spec, topology, where, sound, read_ahead):
     urls = {"disk": (damaged[0], built), "store": (damaged[1], "memory://sound")}
-    spec = mixture(urls[where][sound], read_ahead=read_ahead)
-    check_topology(spec, topology, mixture(built if sound else damaged[0]))
+    read = mixture(urls[where][sound], read_ahead=read_ahead, **spec)
+    check_topology(read, topology, mixture(built if sound else damaged[0], **spec))
 
 
 @pytest.mark.parametrize("topology", [(3, 2, 2, 17), (1, 4, 0, 100)])
