@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -160,7 +159,7 @@ def _samples_of(job: ShardJob, tally: ShardTally) -> Iterator[Sample]:
     dataset, asking = _open(job.url), _open_tasks(job.options)
     facts, digest = facts_of(dataset.about["facts"]), digest_of(job.config)
 
-    def again(sample: Sample) -> Sample | None:
+    for sample in _stored(dataset, range(job.first, job.first + job.samples)):
         try:
             questions = _ask_again(sample.record, asking, job.config, facts, tally.unasked)
         except Exception as error:
@@ -168,17 +167,12 @@ def _samples_of(job: ShardJob, tally: ShardTally) -> Iterator[Sample]:
             raise
         if not questions:
             tally.cuts[NOTHING_LEFT] += 1
-            return None
+            continue
         record = sample.record | {
             "config": digest,
             "questions": [question_record(question) for question in questions],
         }
-        return Sample.of(record, sample.images)
-
-    stored = _stored(dataset, range(job.first, job.first + job.samples))
-    # Several at a time: between the pixels of two images the processor forgets this code.
-    while together := list(islice(stored, AT_ONCE)):
-        yield from filter(None, list(map(again, together)))
+        yield Sample.of(record, sample.images)
 
 
 def _ask_again(
