@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=RESULTS)
     given = parser.parse_args()
     quick, results = given.quick, given.results
-    samples, rounds = (40, 3) if quick else (300, 7)
+    samples, rounds = (40, 3) if quick else (600, 5)
     one_core()
     cv2.setNumThreads(1)
     with tempfile.TemporaryDirectory() as name:
