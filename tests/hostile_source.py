@@ -1,8 +1,9 @@
 """A source from outside whose frames do to their process what bad files and bad luck do; a package on its own path.
 
-Its root holds `<number>.<what>` files: `crash` frames end their process with SIGSEGV each time, `exit` ones with exit
-code 3, `once` ones the first time only, as when memory ran out, `killed` ones are always killed from outside, `slow` is
-how many seconds each frame takes, `bug` raises. Everything else is the synthetic source's.
+Beside its root is a directory `traps` of `<number>.<what>` files: `crash` frames end their process with SIGSEGV each
+time, `exit` ones with exit code 3, `once` ones the first time only, as when memory ran out, `killed` ones are always
+killed from outside, `slow` is how many seconds each frame takes, `bug` raises. Everything else is the JSON Lines
+source's.
 """
 
 from __future__ import annotations
@@ -20,12 +21,16 @@ from vlm3data.sources.jsonl import JsonlSource
 class HostileSource(JsonlSource):
     """JSON Lines, but for some frames."""
 
+    def __init__(self, root, options, seed):
+        super().__init__(root, options, seed)
+        self._traps = Path(root).parent / "traps"
+
     def frames(self, scene):
         for frame in super().frames(scene):
             yield replace(frame, image=self._hostile(frame))
 
     def _hostile(self, frame):
-        number, traps = int(frame.key.rpartition("-")[2]), Path(os.environ["TRAPS"])
+        number, traps = int(frame.key.rpartition("-")[2]), self._traps
 
         def image():
             if (traps / "slow").exists():

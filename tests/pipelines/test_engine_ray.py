@@ -21,7 +21,7 @@ from vlm3data.contracts import Needs
 ray = pytest.importorskip("ray")
 cluster_utils = pytest.importorskip("ray.cluster_utils")
 
-FRAMES, SHARD = 48, 4
+FRAMES, SHARD, SLOW_S = 48, 4, "0.1"
 NODE = {"num_cpus": 1, "object_store_memory": 80 << 20, "memory": 2 << 30}
 
 
@@ -33,7 +33,6 @@ def place(tmp_path_factory):
     (place / "traps").mkdir()
     write_jsonl(place / "root", [jsonl_line(number) for number in range(FRAMES)])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TRAPS", str(place / "traps"))
         patch.setenv("PYTHONPATH", os.pathsep.join([str(site), str(Path.cwd()), os.environ.get("PYTHONPATH", "")]))
         patch.syspath_prepend(str(site))
         registry._known.cache_clear()
@@ -51,7 +50,7 @@ def undisturbed(place) -> dict[str, bytes]:
 @pytest.fixture(scope="module")
 def cluster(place, undisturbed):
     """Yield a cluster whose head computes nothing and whose two other nodes have one CPU each."""
-    (place / "traps" / "slow").write_text("0.1")
+    (place / "traps" / "slow").write_text(SLOW_S)
     cluster = cluster_utils.Cluster(initialize_head=True, head_node_args=NODE | {"num_cpus": 0})
     for _ in range(2):
         cluster.add_node(**NODE)
@@ -110,13 +109,17 @@ def test_the_driver_may_die_and_is_started_again(place, cluster, undisturbed, tm
 def test_crashing_frames_are_left_out_as_without_ray(place, cluster, tmp_path):
     traps = place / "traps"
     (traps / "13.crash").touch()
+    (traps / "30.exit").touch()
+    (traps / "slow").unlink()  # nothing is to be met in the middle
     try:
         finish(start(place, cluster, tmp_path / "out"))
         config = BuildConfig(source="hostile", root=str(place / "root"), focal_px=150, shard_size=SHARD)
         dataset = build(config, str(tmp_path / "local"), workers=2)
     finally:
         (traps / "13.crash").unlink()
-    assert [found["key"] for found in dataset["quarantined"]] == ["toy_train-00000013"]
+        (traps / "30.exit").unlink()
+        (traps / "slow").write_text(SLOW_S)
+    assert [found["key"] for found in dataset["quarantined"]] == ["toy_train-00000013", "toy_train-00000030"]
     assert directory_bytes(tmp_path / "out") == directory_bytes(tmp_path / "local")
 
 

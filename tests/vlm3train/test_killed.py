@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -107,7 +108,7 @@ def test_a_run_goes_on_with_another_number_of_processes(undisturbed, model_dir, 
 
 def test_a_full_disk_keeps_the_checkpoint_there_is(undisturbed, model_dir, mixture, tmp_path):
     out = tmp_path / "run"
-    assert run(model_dir, mixture, out).returncode == 0
+    shutil.copytree(undisturbed, out)
     for path in out.glob("model*.safetensors"):
         path.unlink()
     room = (undisturbed / "model.safetensors").stat().st_size // 2
