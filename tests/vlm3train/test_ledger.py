@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from vlm3data.mixture import Mixture
+from vlm3data.skips import Skip
 from vlm3data.stream import open_stream
 from vlm3train.collate import Meta, TrainCollator
+from vlm3train.data import Layout
 from vlm3train.flops import Arithmetic, peak_flops
 from vlm3train.ledger import Ledger
+from vlm3train.log import Log
 from vlm3train.loss import AnswerTokens
 from vlm3train.models import load_model
 from vlm3train.sft import SftConfig, train
@@ -165,3 +169,23 @@ def test_counts_and_losses_are_not_rounded(two_datasets):
         ledger.add(meta, AnswerTokens(torch.tensor([loss]), torch.tensor([True])))
     account = ledger.take()["wide"]
     assert (account.tokens, account.loss, account.right) == (2**24 + 1, (2**24 + 1) / 2, 1.0)
+
+
+def test_a_damaged_sample_counts_for_the_dataset_whatever_task_it_was_drawn_for(two_datasets):
+    ledger = Ledger(Mixture.load(two_datasets))
+    ledger.skip([Skip(0, name, "key", "shard-000000.tar", 0, 0, "other") for name in ("wide#depth", "wide", "narrow")])
+    assert {name: account.skipped for name, account in ledger.take().items()} == {"narrow": 1, "wide": 2}
+
+
+def test_skips_are_counted_on_from_the_last_line_that_holds(two_datasets, tmp_path):
+    lines = [{"step": 2, "tokens": 7, "skipped": {"wide": 3}}, {"step": 4, "tokens": 9, "skipped": {"wide": 5}}]
+    path = tmp_path / "log.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    log = Log(path, Mixture.load(two_datasets), Layout(0, 1, 4))
+    state = SimpleNamespace(global_step=2, max_steps=6, compute_steps=lambda args, steps: None)
+    log.on_train_begin(None, state, None)
+    log.bar.stop()
+    log.speed = {"seconds": 1.0, "data_wait": 0.0}
+    line = log._line(3, {"loss": 1.0, "learning_rate": 0.1})
+    assert (line["skipped"], line["tokens"]) == ({"wide": 3}, 7)
+    assert path.read_text() == json.dumps(lines[0]) + "\n"
