@@ -79,6 +79,14 @@ def test_adapters_begin_alike_whatever_was_drawn_before(model_dir):
     assert all(torch.equal(weights[1][name], weight) for name, weight in weights[0].items())
 
 
+def test_what_adapters_add_is_scaled_by_alpha_over_rank(model):
+    adapted = prepared(model, LoraSettings(rank=4, alpha=6.0))
+    scales = {
+        module.scaling["default"] for module in adapted.modules() if hasattr(module, "scaling") and module.scaling
+    }
+    assert scales == {1.5}
+
+
 @pytest.mark.parametrize(
     ("lora", "freeze", "said"),
     [
