@@ -156,6 +156,9 @@ def test_an_image_of_which_nothing_remains_is_dropped_for_a_reason():
     with pytest.raises(Drop) as drop:
         unify_focal(small, 1.0)
     assert drop.value.reason == "image_too_small"
+    with pytest.raises(Drop) as drop:
+        unify_focal(Camera(100, 100, 5_000, 4_000, 10_000, 8_000), 1000.0)
+    assert drop.value.reason == "image_too_large"
 
 
 def test_unknown_names_list_the_choices():

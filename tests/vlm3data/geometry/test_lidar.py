@@ -13,7 +13,7 @@ from vlm3data.types import Camera
 CAMERA = Camera(1266.4, 1250.0, 816.7, 492.0, 1600, 900)
 
 
-@pytest.mark.parametrize("margin", [(0.0, 0.0), (0.05, 0.1)])
+@pytest.mark.parametrize("margin", [(0.0, 0.0), (0.05, 0.1), (0.6, 0.1)])
 def test_points_in_the_image_are_those_that_project_into_it(margin):
     rng = np.random.default_rng(0)
     points_m = rng.normal(0, 20, (3, 30_000))

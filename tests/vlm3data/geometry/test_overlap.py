@@ -119,6 +119,14 @@ def test_what_something_nearer_hides_is_not_seen():
     assert covisible(far, [beyond], (0.0, 0.03))[0].tolist() == [1.0]
     assert covisible(far, [beyond], (0.11, 0.0))[0].tolist() == [1.0]
     assert covisible(far, [beyond], (0.09, 0.0))[0].tolist() == [0.0]
+    assert covisible(beyond, [far], (0.11, 0.0))[0].tolist() == [1.0]
+    assert covisible(beyond, [far], (0.09, 0.0))[0].tolist() == [0.0]
+
+
+@pytest.mark.parametrize(("size", "small"), [((96, 64), (24, 16)), ((64, 96), (16, 24)), ((500, 4), (24, 1))])
+def test_the_longer_side_is_what_is_told(size, small):
+    camera = lowres(*wall(2.0, size), np.eye(4), long_side_px=24).camera
+    assert (camera.width_px, camera.height_px) == small
 
 
 def test_shares_are_of_each_frames_own_known_pixels():

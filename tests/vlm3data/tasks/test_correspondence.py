@@ -15,7 +15,7 @@ from vlm3data.geometry.warp import unify_image
 from vlm3data.randomness import rng_for
 from vlm3data.sources.synthetic import SyntheticSource
 from vlm3data.synth.trace import trace
-from vlm3data.tasks.correspondence import CorrespondenceTask
+from vlm3data.tasks.correspondence import CorrespondenceTask, _spread
 from vlm3data.types import Camera, Cut, Drop, Question, SourceFacts, Tracks, UserError, View
 
 FAR_M = 120.0
@@ -355,3 +355,16 @@ def test_another_pack_must_say_the_point(tmp_path):
 def test_wordings_vary():
     wordings = {re.sub(r"\d+", "", question.question) for question in asked(ROOM_VIEWS, pixels=60)}
     assert len(wordings) >= 5
+
+
+def test_pixels_are_chosen_from_every_part_before_any_part_has_two():
+    """One unknown row of cells: of the others each gives one, then each a second."""
+    rng, size_px = np.random.default_rng(0), (320, 240)
+    pixel_px = np.stack(np.meshgrid(np.arange(0, 320, 10), np.arange(0, 240, 10)), -1).reshape(-1, 2)
+    found = pixel_px[:, 1] >= 40
+    for count in (40, 80):
+        chosen = pixel_px[_spread(pixel_px, found, size_px, count, rng)] // 40
+        parts, times = np.unique(chosen, axis=0, return_counts=True)
+        assert len(parts) == 8 * 5
+        assert set(times) == {count // 40}
+    assert len(_spread(pixel_px, found, size_px, 10_000, rng)) == found.sum()

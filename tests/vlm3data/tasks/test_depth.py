@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vlm3data.randomness import rng_for
-from vlm3data.tasks.depth import DepthTask
-from vlm3data.types import Camera, DepthPoints, Drop, SourceFacts, UserError, View
+from vlm3data.tasks.depth import DepthTask, _lengths
+from vlm3data.types import Camera, DepthPoints, Drop, Held, SourceFacts, UserError, View
 
 
 def facts(metric: bool = True) -> SourceFacts:
@@ -139,3 +139,17 @@ def test_a_mistake_in_a_pack_names_file_and_place(tmp_path, text, message):
     with pytest.raises(UserError, match=message) as caught:
         DepthTask(DepthTask.Options(wordings=str(pack)))
     assert str(pack) in str(caught.value)
+
+
+def test_lengths_are_told_in_three_units():
+    assert _lengths(1.524) == pytest.approx({"depth_m": 1.524, "depth_cm": 152.4, "depth_ft": 5.0})
+
+
+def test_a_single_pixel_is_asked_again_in_the_other_kind_of_depth():
+    task, seen = DepthTask(DepthTask.Options(pixels=1)), view([4.0])
+    (question,) = task.ask([seen], facts(), "z", rng_for(0, "t"))
+    stored = {"depth": [{"truth": question.truth}]}
+    held = Held(stored=stored, cameras=[seen.camera], world_from_cam=[None], facts=facts())
+    (again,) = task.ask_again(held, "euclidean", rng_for(0, "t"))
+    ray = np.append((np.array(question.truth["pixel_px"]) + 0.5 - (160.0, 128.0)) / 1000.0, 1.0)
+    assert again.truth["depth_m"] == pytest.approx(4.0 * np.linalg.norm(ray))

@@ -24,7 +24,7 @@ from vlm3data.tasks._objects.measures import measure
 from vlm3data.tasks._objects.reading import read_choice, read_hour, read_length_m, read_yes
 from vlm3data.tasks._objects.regions import Region, regions_of
 from vlm3data.tasks._objects.saying import say_length
-from vlm3data.tasks.objects import ObjectsTask
+from vlm3data.tasks.objects import ObjectsTask, _overlap
 from vlm3data.types import (
     Answered,
     Box3D,
@@ -621,3 +621,11 @@ def test_another_pack_is_used_and_enters_the_digest(tmp_path):
     pack.write_text((PACKS / "objects.yaml").read_text().replace("How tall is", "Of what height is"))
     task = ObjectsTask(ObjectsTask.Options(wordings=str(pack)))
     assert task.about() != TASK.about()
+
+
+def test_the_overlap_of_boxes_is_that_of_their_areas():
+    one = np.array([0.0, 0.0, 4.0, 2.0])
+    assert _overlap(one, one) == 1.0
+    assert _overlap(one, np.array([2.0, 1.0, 6.0, 3.0])) == pytest.approx(2 / 14)
+    assert _overlap(one, np.array([1.0, 0.0, 3.0, 1.0])) == pytest.approx(2 / 8)
+    assert _overlap(one, np.array([5.0, 3.0, 6.0, 4.0])) == 0.0
