@@ -53,7 +53,7 @@ claims: $(READY)  ## docs/claims.md from the results in benchmarks/results/claim
 # about so many minutes for each part, a few cases of everything, and nothing written but out/gauntlet.json.
 gauntlet: $(READY)  ## damaged files, kills, full disks, an hour of soak, other people's code, planted faults; MINUTES=2
 ifdef MINUTES
-	$(BIN)/python -m tests.gauntlet --minutes $(MINUTES) --cases 3000 --kills 60 --fresh --path out/gauntlet.json
+	$(BIN)/python -m tests.gauntlet --minutes $(MINUTES) --cases 1000 --kills 60 --fresh --path out/gauntlet.json
 	$(BIN)/python -m tests.gauntlet soak --minutes $(MINUTES) --path out/gauntlet.json
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto tests/differential tests/benchmarks/test_mutants.py
 	$(BIN)/python -m tests.gauntlet table --path out/gauntlet.json
