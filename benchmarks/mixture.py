@@ -143,7 +143,7 @@ def memory(directory: Path) -> list[dict[str, object]]:
     for name, entry in (("all", {}), ("limit 9,000,000", {"limit": 9_000_000}), ("where", {"where": "questions > 5"})):
         spec = {"datasets": {"huge": {"shards": str(huge), "weight": 1, **entry}}}
         found = json.loads(
-            subprocess.run([sys.executable, "-c", _HOLD, json.dumps(spec)], capture_output=True, check=True).stdout
+            subprocess.run([sys.executable, "-c", _HOLD, json.dumps(spec)], stdout=subprocess.PIPE, check=True).stdout
         )
         for when in ("after", "peak"):
             rows.append(row(f"index of 10^7, {name}, {when}", found[when], "MB anonymous", found[when] / 300, "<= 1"))
@@ -161,7 +161,7 @@ imports, peak, done = anonymous(), [0], []
 def watch():
     while not done:
         peak[0] = max(peak[0], anonymous()); time.sleep(0.005)
-watcher = threading.Thread(target=watch); watcher.start()
+watcher = threading.Thread(target=watch, daemon=True); watcher.start()
 mixture = Mixture.check(json.loads(sys.argv[1]), "huge")
 schedule = mixture.schedule()
 dataset = mixture.parts[0].dataset
@@ -190,7 +190,7 @@ def write_huge(out: Path) -> None:
         writer.write_table(table, max_chunksize=INDEX_SAMPLES)
     columns = {"questions": pa.array((numbers % 11).astype(np.uint32))}
     pq.write_table(pa.table(columns), out / "index.parquet", compression="zstd")
-    about = {"samples": INDEX_SAMPLES, "bytes": 200_192 * INDEX_SAMPLES, "fingerprint": "huge"}
+    about = {"samples": INDEX_SAMPLES, "bytes": 200_192 * INDEX_SAMPLES, "fingerprint": "0"}
     (out / "dataset.json").write_bytes(orjson.dumps(about | {"shards": dict.fromkeys(shards, "")}))
 
 
