@@ -232,10 +232,8 @@ def _identity(
     from vlm3train.identity import model_digest
     from vlm3train.models import load_processor
 
-    for name in models:
-        load_processor(
-            name, image_resize
-        )  # what is no model, or none that can be asked, shows before a minute of reading weights
+    for name in models:  # what is no model, or none that can be asked, shows before a minute of reading weights
+        load_processor(name, image_resize)
     return {
         "models": {name: model_digest(name) for name in models},
         "datasets": {url: one.digest for url, one in data.items()},
