@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -238,9 +237,9 @@ def test_a_table_that_changed_is_read_again_even_if_its_size_and_time_did_not(tm
     assert len(list(cache_home.iterdir())) == 1, "the old state's cache is gone"
 
 
-def test_tables_that_have_just_changed_are_not_cached(tmp_path, cache_home):
+def test_tables_that_have_just_changed_are_not_cached(tmp_path, monkeypatch, cache_home):
+    monkeypatch.setattr(cache, "SETTLED_S", 600)  # a slow machine writes for more than the usual two seconds
     root = tiny().write(tmp_path / "root")
-    assert time.time() - (root / "v1.0-mini" / "scene.json").stat().st_ctime < cache.SETTLED_S
     opened(root)
     assert not cache_home.exists()
 
