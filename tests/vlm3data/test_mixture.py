@@ -237,6 +237,8 @@ def keys(values: dict, count: int) -> list[str]:
 
 def test_where_selects_by_the_index_and_every_epoch_visits_the_selected_once(shards):
     everything = keys({"shards": str(shards), "weight": 1}, 24)
+    (whole,) = Mixture.check({"datasets": {"d": {"shards": str(shards), "weight": 1}}}, "test").parts
+    assert whole.selected is None, "no list of all samples' numbers where all are used"
     rooms = {key for key in everything if key.startswith("room")}
     assert 0 < len(rooms) < len(set(everything))
     entry = {"shards": str(shards), "weight": 1, "where": "scene LIKE 'room%'"}

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from vlm3data.schedule import BLOCK, HORIZON_BLOCKS, Course, Leaf, Schedule
+from vlm3data.schedule import BLOCK, HORIZON_BLOCKS, Course, Leaf, Schedule, _apportion
 
 weights = st.lists(st.floats(1e-6, 1.0), min_size=1, max_size=40)
 shard_sizes = st.lists(st.integers(0, 9), min_size=1, max_size=40).filter(any)
@@ -113,3 +113,14 @@ def test_an_epoch_goes_through_windows_of_16_shards():
     windows = [set(shard_of[first : first + 48]) for first in (0, 48, 96)]
     assert [len(window) for window in windows] == [16, 16, 8]
     assert set.union(*windows) == set(range(40))
+
+
+@given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 20), st.floats(0, 90)), min_size=1, max_size=8), st.data())
+@settings(max_examples=300, deadline=None)
+def test_whole_numbers_stay_between_their_limits_and_add_up(rows, data):
+    low, room, ideal = (np.array(column) for column in zip(*rows, strict=True))
+    total = data.draw(st.integers(int(low.sum()), int((low + room).sum())))
+    counts = _apportion(ideal.astype(float), total, low, low + room)
+    assert counts.sum() == total
+    assert (low <= counts).all()
+    assert (counts <= low + room).all()

@@ -82,6 +82,28 @@ def test_distances_known_by_hand(centre, size, distance_m):
     assert gap_between(np.eye(4), (2, 2, 2), other, size).distance_m == pytest.approx(distance_m, abs=1e-12)
 
 
+def test_a_box_may_be_flat():
+    above = np.eye(4)
+    above[:3, 3] = (0.3, 0.2, 4.0)
+    assert gap_between(np.eye(4), (2, 2, 0), above, (2, 2, 2)).distance_m == pytest.approx(3)
+    assert gap_between(np.eye(4), (2, 0, 0), above, (2, 2, 0)).distance_m == pytest.approx(4)
+
+
+def test_boxes_that_touch_or_intersect_have_no_gap_to_point_along():
+    rng = np.random.default_rng(4)
+    for number in range(300):
+        size1, size2 = np.exp(rng.uniform(-3, 1, (2, 3)))
+        axis, beside = rng.integers(3), np.eye(4)
+        beside[axis, 3] = (size1[axis] + size2[axis]) / (2 if number % 2 else 3)
+        turned = np.eye(4)
+        turned[:3, :3] = Rotation.random(rng=rng).as_matrix()
+        with np.errstate(all="raise"):
+            gap = gap_between(turned, size1, turned @ beside, size2)
+        assert gap.distance_m < 1e-12
+        assert gap.direction.shape == (3,)
+        assert gap.distance_m > 0 or np.isnan(gap.direction).all()
+
+
 def test_two_edges_that_cross_in_the_air():
     turned = np.eye(4)
     turned[:3, :3] = Rotation.from_euler("x", 45, degrees=True).as_matrix()

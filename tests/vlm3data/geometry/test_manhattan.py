@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vlm3data.geometry import rotation_from_yaw_pitch_roll_deg
+from vlm3data.geometry import manhattan, rotation_from_yaw_pitch_roll_deg
 from vlm3data.geometry.manhattan import Manhattan, focal_from_segments
 from vlm3data.randomness import rng_for
 
@@ -66,3 +66,42 @@ def test_directions_at_random_explain_little():
 def test_too_few_segments_are_no_hypothesis():
     assert focal_from_segments(edges(400.0, (35.0, 15.0, 3.0))[:3], CENTRE, HALF, rng_for(0)) is None
     assert focal_from_segments(np.empty((0, 4)), CENTRE, HALF, rng_for(0)) is None
+
+
+def test_four_segments_are_the_fewest_that_tell():
+    found = told(edges(400.0, (35.0, 15.0, 3.0), count=4))
+    assert np.isfinite(found.focal_sigma_rel)
+
+
+def test_refinement_makes_much_of_a_few_crude_hypotheses(monkeypatch):
+    monkeypatch.setattr(manhattan, "HYPOTHESES", 40)
+    assert told(edges(400.0, (35.0, 15.0, 3.0))).focal_px == pytest.approx(400, rel=0.02)
+
+
+@pytest.mark.parametrize("noise_px", [0.6, 0.8])
+def test_the_uncertainty_is_how_far_the_focal_length_scatters(noise_px):
+    """Of ends a third and two thirds worse than is taken for granted."""
+    off = []
+    for number in range(40):
+        segments = edges(400.0, (35.0, 15.0, 3.0)) + rng_for(5, "noise", number).normal(0, noise_px, (90, 4))
+        _, log_focal, sigma = refined(segments)
+        off.append((log_focal - np.log(400.0 / HALF)) / sigma)
+    assert 0.7 < np.std(off) < 1.3
+
+
+def test_segments_that_point_elsewhere_leave_the_uncertainty_as_it_is():
+    segments = edges(400.0, (35.0, 15.0, 3.0)) + rng_for(5, "noise").normal(0, 1.0, (90, 4))
+    beside = edges(400.0, (35.0, 15.0, 45.0), count=60)  # the scene turned about the line of sight
+    rotation, log_focal, sigma = refined(segments)
+    lines = manhattan._Lines.of((np.concatenate([segments, beside]).reshape(-1, 2, 2) - CENTRE) / HALF, 0.5 / HALF)
+    off = lines.beside(rotation[None], np.exp([log_focal]))[0, 90:].min(axis=1)
+    kept = np.concatenate([np.ones(90, bool), off > manhattan.TOLERANCE])
+    assert kept.sum() > 110
+    assert refined(np.concatenate([segments, beside])[kept])[2] == pytest.approx(sigma, rel=1e-6)
+
+
+def refined(segments) -> tuple[np.ndarray, float, float]:
+    """Refine from the true camera."""
+    lines = manhattan._Lines.of((segments.reshape(-1, 2, 2) - CENTRE) / HALF, 0.5 / HALF)
+    rotation = rotation_from_yaw_pitch_roll_deg(35.0, 15.0, 3.0).T
+    return manhattan._refined(lines, rotation, float(np.log(400.0 / HALF)))

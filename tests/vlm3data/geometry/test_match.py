@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import numpy as np
+from dataclasses import replace
 
+import numpy as np
+import pytest
+
+from tests.vlm3data.tasks.test_correspondence import far_wall
 from vlm3data.geometry import rays
-from vlm3data.geometry.match import inverse_depth_at, noise_of
+from vlm3data.geometry.match import inverse_depth_at, match, noise_of
 from vlm3data.types import Camera
 
 CAMERA = Camera(30.0, 36.0, 9.3, 7.1, 20, 14)
@@ -44,3 +48,10 @@ def test_noise_of_inverse_depth_is_that_of_depth():
     depth_m = np.array([0.5, 2.0, 40.0])
     off_m = 0.02 + 0.01 * depth_m
     np.testing.assert_allclose(noise_of(1 / depth_m, (0.02, 0.01)), off_m / depth_m**2, rtol=1e-12)
+
+
+def test_views_without_a_pose_are_a_mistake_of_the_caller():
+    posed = far_wall()
+    for views in ((posed, replace(posed, world_from_cam=None)), (replace(posed, world_from_cam=None), posed)):
+        with pytest.raises(ValueError, match="need poses"):
+            match(*views, np.array([[20, 20]]), NOISE)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from vlm3data.geometry.occlusion import Sweep, visible
+from vlm3data.geometry.occlusion import BEHIND, PATCH, Sweep, _slope, visible
 from vlm3data.randomness import rng_for
 from vlm3data.synth.lidar import cast, scan
 from vlm3data.synth.outdoors import street
@@ -131,3 +131,39 @@ def test_an_older_sweep_is_hidden_by_the_newer_one(streets):
 
 def test_no_points_are_no_problem():
     assert visible([Sweep(np.zeros((0, 3)), np.zeros(0, int), (0, 0, 0))], (0, 0, 1)).shape == (0,)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e3])
+def test_single_points_hide_what_lies_behind_them_within_a_patch(scale):
+    """Seen from the LiDAR itself, with no neighbour to tell a slope, a patch is a disc at its point's distance."""
+    rng, step_rad = np.random.default_rng(0), (0.01, 0.02)
+    hidden_at_all = 0
+    for _ in range(400):
+        count = int(rng.integers(1, 8))
+        around, up = rng.uniform(-4, 4, count), rng.uniform(-1, 1, count) + rng.choice([-40, 0, 40])
+        distance_m = np.exp(rng.uniform(0, 3, count)) * scale
+        azimuth, elevation = around * step_rad[0], up * step_rad[1]
+        level = np.cos(elevation) * distance_m
+        toward = rng.uniform(-np.pi, np.pi)
+        points_m = np.stack(
+            [level * np.cos(azimuth + toward), level * np.sin(azimuth + toward), np.sin(elevation) * distance_m], 1
+        )
+        rings = 2 * np.arange(count)  # none is a neighbour of another
+        kept = visible([Sweep(points_m, rings, (0, 0, 0))], (0, 0, 0), step_rad)
+        beside = np.abs(around[:, None] - around) < PATCH[0]
+        beside &= np.abs(up[:, None] - up) < PATCH[1]
+        expected = (beside & (1 / distance_m[:, None] < (1 - BEHIND) / distance_m)).any(axis=1)
+        np.testing.assert_array_equal(~kept, expected)
+        hidden_at_all += expected.sum()
+    assert hidden_at_all > 100
+
+
+def test_a_slope_is_known_where_there_is_a_neighbour_the_first_point_included():
+    up, inverse = np.array([0.0, 1.0, 3.0, 3.0]), np.array([0.1, 0.2, 0.6, 0.5])
+    np.testing.assert_allclose(_slope(up, inverse, np.array([-1, 0, 1, 2])), [np.nan, 0.1, 0.2, np.nan])
+
+
+def test_points_on_all_sides_have_no_side_to_count_angles_from():
+    around = np.arange(4) * np.pi / 2
+    points_m = np.stack([5 * np.cos(around), 5 * np.sin(around), np.zeros(4)], 1).round(12)
+    assert visible([Sweep(points_m, np.arange(4), (0, 0, 0))], (0, 0, 0)).all()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from vlm3data.geometry import distort, invert_pose, rotation_from_yaw_pitch_roll_deg
-from vlm3data.geometry.overlap import Covisibility, choose_partner, covisible, lowres
+from vlm3data.geometry.overlap import Covisibility, _spheres, choose_partner, covisible, lowres
 from vlm3data.randomness import rng_for
 from vlm3data.sources.synthetic import SyntheticSource
 from vlm3data.types import Camera, Distortion
@@ -123,7 +123,9 @@ def test_what_something_nearer_hides_is_not_seen():
     assert covisible(beyond, [far], (0.09, 0.0))[0].tolist() == [0.0]
 
 
-@pytest.mark.parametrize(("size", "small"), [((96, 64), (24, 16)), ((64, 96), (16, 24)), ((500, 4), (24, 1))])
+@pytest.mark.parametrize(
+    ("size", "small"), [((96, 64), (24, 16)), ((64, 96), (16, 24)), ((500, 4), (24, 1)), ((4, 500), (1, 24))]
+)
 def test_the_longer_side_is_what_is_told(size, small):
     camera = lowres(*wall(2.0, size), np.eye(4), long_side_px=24).camera
     assert (camera.width_px, camera.height_px) == small
@@ -167,6 +169,36 @@ def test_a_slanted_surface_is_seen_although_its_depth_varies_within_a_small_pixe
     assert forward[0] == pytest.approx(np.mean((x >= 0) & (x < 640) & (y < 480)), abs=0.04)
     farther = depth / (depth + 0.2)
     assert backward[0] == pytest.approx(np.mean((row + 20) * farther - 20 >= 0), abs=0.04)
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("reduction", [2, 4])
+def test_a_small_pixels_depths_are_those_of_the_plane_from_its_sample_to_its_edge(axis, reduction):
+    size = (24 * reduction, 12 * reduction)
+    camera = Camera(80.0 * reduction, 80.0 * reduction, size[0] / 2, size[1] / 2, *size)
+    at_px = np.meshgrid(np.arange(size[0]) + 0.5, np.arange(size[1]) + 0.5)
+    slope = 0.0004
+    small = lowres((1 / (0.2 + slope * at_px[axis])).astype(np.float32), camera, np.eye(4), long_side_px=24)
+    # Half a small pixel, and as the sample may lie half a source pixel beside its middle, that half a pixel more.
+    expected = slope * (0.5 * reduction + 0.5)
+    np.testing.assert_allclose((1 / small.near_m - 1 / small.far_m) / 2, expected, rtol=1e-2)
+
+
+def test_every_frame_of_a_long_scene_is_compared():
+    seen = lowres(*wall(4.0, (12, 8), 10.0), np.eye(4))
+    forward, backward = covisible(seen, [seen] * 150, NOISE)
+    assert (forward == 1).all()
+    assert (backward == 1).all()
+
+
+def test_a_sphere_holds_all_points_of_its_frame():
+    points_m = np.random.default_rng(0).normal(size=(5, 3, 40)).astype(np.float32)
+    points_m *= np.array([0.1, 1, 5, 20, 100], np.float32)[:, None, None]
+    points_m[:, :, 30:] = np.nan
+    centre, radius = _spheres(points_m)
+    distance = np.nanmax(np.linalg.norm(points_m - centre[:, :, None], axis=1), axis=1)
+    np.testing.assert_allclose(radius, distance, rtol=1e-5)
+    assert (radius >= distance).all()
 
 
 def test_a_lens_is_undone_and_sizes_may_differ():
@@ -218,6 +250,7 @@ def test_partners_are_spread_over_the_overlaps_and_not_over_the_frames():
     drawn = [choose_partner(overlap, overlap, rng_for(1, i)) for i in range(500)]
     rare = [drawn.count(number) for number in (96, 97, 98, 99)]
     assert all(60 < count < 140 for count in rare), rare
+    assert sum(rare) == pytest.approx(400, abs=30), "four of five equal ranges of overlap"
     assert len({number for number in drawn if number < 96}) > 40
 
 

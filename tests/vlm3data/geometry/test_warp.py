@@ -10,7 +10,7 @@ from PIL import Image
 from scipy import ndimage
 
 from vlm3data.geometry import project, rays
-from vlm3data.geometry.prefilter import LINEAR_FROM, taps
+from vlm3data.geometry.prefilter import LINEAR_FROM, interpolates_linearly, taps
 from vlm3data.geometry.warp import resample, unify_image
 from vlm3data.types import Camera, Distortion, Drop
 
@@ -28,6 +28,14 @@ COLMAP = {
     "thin_prism_fisheye": (0.03, -0.01, 1e-3, 2e-3, 0.002, -0.001, 1e-3, -2e-3),
     "rad_tan_thin_prism_fisheye": (0.03, -0.01, 2e-3, -1e-3, 1e-4, 0, 1e-3, 2e-3, 1e-3, -1e-3, 2e-3, 5e-4),
 }
+
+GOLDEN_TAPS = [
+    (0.6, False, [0.651351753607, 0.174324123197]),
+    (0.35, False, [0.328559336359, 0.284888974573, 0.050831357248]),
+    (0.35, True, [0.33880772998, 0.310801493726, 0.019794641283]),
+    (0.15, True, [0.470991486785, 0.332436786088, -0.06793252948]),
+]
+"""Scale, whether for linear interpolation, the kernel from its middle outward."""
 
 
 def camera_for(scale, size=(400, 300), distortion=None, fy_over_fx=1.0):
@@ -221,6 +229,19 @@ def test_what_the_lens_never_saw_is_black():
     assert (image[100:140, 100:220] == 200).all()
 
 
+def test_half_a_pixel_beyond_the_edge_the_lens_still_saw():
+    camera = camera_for(0.8, (400, 300), Distortion("simple_radial", (0.35,)))
+    image, target, _, _ = unify_image(np.full((300, 400, 3), 200, np.uint8), camera, align="none")
+    centres = np.stack(np.meshgrid(np.arange(target.width_px) + 0.5, np.arange(target.height_px) + 0.5), -1)
+    from_px = project(camera, rays(target, centres))
+    beyond_px = np.maximum(-from_px, from_px - (400, 300)).max(axis=-1)
+    nearly = (beyond_px > 0.3) & (beyond_px < 0.49)
+    just = (beyond_px > 0.51) & (beyond_px < 0.9)
+    assert min(nearly.sum(), just.sum()) > 50
+    assert (image[nearly] == 200).all()
+    assert (image[just] == 0).all()
+
+
 def test_a_fractional_border_is_replicated_in_square_mode():
     camera = Camera(464.3207702636719, 464.890869140625, 87.6, 58.4, 175, 117)  # 282.67x188.75 at 750 px
     moved, target, _, _ = unify_image(np.full((117, 175, 3), 90, np.uint8), camera, 750.0, "square", "none")
@@ -264,3 +285,18 @@ def test_an_image_of_another_size_than_its_camera_is_dropped_for_a_reason():
     with pytest.raises(Drop) as drop:
         unify_image(np.zeros((300, 401, 3), np.uint8), camera_for(0.8))
     assert drop.value.reason == "image_size_mismatch"
+
+
+@pytest.mark.parametrize(
+    ("scale", "linear"),
+    [(2.0, False), (1.0, False), (0.99, True), (0.75, True), (0.74, False), (0.46, False), (0.45, True), (0.2, True)],
+)
+def test_near_one_and_far_below_linear_interpolation_will_do(scale, linear):
+    assert interpolates_linearly(scale) == linear
+
+
+@pytest.mark.parametrize(("scale", "linear", "expected"), GOLDEN_TAPS)
+def test_the_kernels_are_those_of_every_release(scale, linear, expected):
+    """A build that goes on with another release writes the same pixels."""
+    kernel = taps(scale, linear=True) if linear else taps(scale)
+    np.testing.assert_allclose(kernel[len(kernel) // 2 :], expected, atol=1e-9)

@@ -330,6 +330,11 @@ def test_a_depth_map_of_its_own_size_gives_the_same_matches():
     assert np.abs(hidden).max() < 0.01
 
 
+def test_the_grid_is_the_papers_unless_told_otherwise():
+    (question, *_) = asked(ROOM_VIEWS)
+    assert question.truth["grid"] == 2000
+
+
 def test_pixels_of_the_stored_image_belong_to_the_source_they_came_from():
     view = ROOM_VIEWS[0]
     source_px = np.array([[100, 80], [30, 150]])
