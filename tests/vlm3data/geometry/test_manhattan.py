@@ -90,7 +90,9 @@ def test_the_uncertainty_is_how_far_the_focal_length_scatters(noise_px):
 
 
 def test_segments_that_point_elsewhere_leave_the_uncertainty_as_it_is():
-    segments = edges(400.0, (35.0, 15.0, 3.0)) + rng_for(5, "noise").normal(0, 1.0, (90, 4))
+    ends = edges(400.0, (35.0, 15.0, 3.0)).reshape(90, 2, 2)
+    longer = ends + 2 * (ends - ends.mean(axis=1, keepdims=True))  # so that a scatter of 3 px is more than expected
+    segments = longer.reshape(90, 4) + rng_for(5, "noise").normal(0, 3.0, (90, 4))
     beside = edges(400.0, (35.0, 15.0, 45.0), count=60)  # the scene turned about the line of sight
     rotation, log_focal, sigma = refined(segments)
     lines = manhattan._Lines.of((np.concatenate([segments, beside]).reshape(-1, 2, 2) - CENTRE) / HALF, 0.5 / HALF)
