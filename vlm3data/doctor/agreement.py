@@ -1,7 +1,8 @@
 """Do a recording's poses, depth and cameras say the same? What they describe is one place, seen again and again.
 
-Labels of a pose that is inverted, or whose axes are others, look well and are all wrong; no file is missing then. But
-the depth of one frame, carried into another by their poses, is no longer the depth that the other has there.
+Labels of a pose that is inverted, or whose axes are others, or of a distance taken for a z-depth, look well and are all
+wrong; no file is missing then. But the depth of one frame, carried into another by their poses, is no longer the depth
+that the other has there.
 """
 
 from __future__ import annotations
@@ -29,12 +30,15 @@ OFF_CENTRE = 0.1
 """Of the image's size: where no lens that is not shifted has its axis."""
 
 _FLIP = np.diag([1.0, -1.0, -1.0, 1.0])
-_READINGS: dict[str, tuple[Callable[[Float64Array], Float64Array], ...]] = {
+_Forms = tuple[Callable[[Float64Array], Float64Array], ...]
+_READINGS: dict[str, _Forms] = {
     "": (np.asarray,),
     "with the camera's y and z turned round (axes)": (lambda pose: pose @ _FLIP,),
     "inverted (convention, perhaps axes too)": (invert_pose, lambda pose: invert_pose(pose) @ _FLIP),
 }
 """As given, and what poses are mistaken for; inverted ones have two forms, by the axes that they are read with now."""
+_OTHER: dict[DepthKind, DepthKind] = {"z": "euclidean", "euclidean": "z"}
+"""What depth is mistaken for: the last of the readings, with the poses as given."""
 
 
 def check_agreement(source: Source, scenes: Sequence[SceneRef]) -> Iterator[Check]:
@@ -50,10 +54,10 @@ def check_agreement(source: Source, scenes: Sequence[SceneRef]) -> Iterator[Chec
             pairs = [(frames[start], frames[start + step]) for step in STEPS if start + step < len(frames)]
             errors += [found for pair in pairs if (found := _errors(*pair, kind)) is not None]
     if errors:
-        yield verdict(np.array(errors))
+        yield verdict(np.array(errors), kind)
 
 
-def verdict(errors: Float64Array) -> Check:
+def verdict(errors: Float64Array, kind: DepthKind) -> Check:
     """Say what the errors (pairs, readings) mean; 1 is a pair that sees nothing in common.
 
     Where pairs share nothing as given, one of the other readings may well see something by chance: only one that fits
@@ -67,8 +71,12 @@ def verdict(errors: Float64Array) -> Check:
         ((best, _),) = Counter(telling.argmin(1).tolist()).most_common(1)
         before, after = np.median(telling[:, [0, best]], axis=0)
         if after < BAD and before > CLEARLY * after:
-            found = f"{off}; they fit {before / after:.0f} times as well {list(_READINGS)[best]}"
-            return Check("fail", "poses", found, "labels of such poses are wrong")
+            better = f"{off}; they fit {before / after:.0f} times as well"
+            if best < len(_READINGS):
+                found = f"{better} {list(_READINGS)[best]}"
+                return Check("fail", "poses", found, "labels of such poses are wrong")
+            found = f"{better} with depth read as {_OTHER[kind]}, not {kind} (kind)"
+            return Check("fail", "poses", found, "labels of such depth are wrong")
     if not len(seen):
         return Check("ok", "poses", "neighbouring frames see too little in common to tell whether they are right")
     if given > BAD:
@@ -88,12 +96,15 @@ def _errors(one: Frame, other: Frame, kind: DepthKind) -> list[float] | None:
     if not len(u):
         return None
     some = np.linspace(0, len(u) - 1, PIXELS).astype(int)
-    points_m = unproject(here[1], np.stack([u[some], v[some]], 1) + 0.5, here[0][v[some], u[some]], kind)
+    pixel_px, depth_m = np.stack([u[some], v[some]], 1) + 0.5, here[0][v[some], u[some]]
     poses = np.asarray(one.world_from_cam, float), np.asarray(other.world_from_cam, float)
+    readings: list[tuple[_Forms, DepthKind]] = [(forms, kind) for forms in _READINGS.values()]
+    readings.append(((np.asarray,), _OTHER[kind]))
     found = []
-    for forms in _READINGS.values():
+    for forms, as_kind in readings:
+        points_m = unproject(here[1], pixel_px, depth_m, as_kind)
         moves = [invert_pose(read(poses[1])) @ read(poses[0]) for read in forms]
-        found.append(min(_difference(points_m @ m[:3, :3].T + m[:3, 3], *there, kind) for m in moves))
+        found.append(min(_difference(points_m @ m[:3, :3].T + m[:3, 3], *there, as_kind) for m in moves))
     return found if min(found) < 1 else None
 
 

@@ -47,6 +47,8 @@ def test_a_wrong_yaml_is_told_from_a_right_one(recordings, form, tmp_path):
     assert "turned round (axes) -> labels of such poses are wrong" in with_pose(axes=OTHER[axes])
     assert "inverted (convention" in with_pose(convention="cam_from_world")
     assert "inverted (convention" in with_pose(convention="cam_from_world", axes=OTHER[axes])
+    euclidean = said(root, patterns | {"depth": patterns["depth"] | {"kind": "euclidean"}}, file)["poses"]
+    assert "with depth read as z, not euclidean (kind) -> labels of such depth are wrong" in euclidean
     millimetres = patterns | {"depth": patterns["depth"] | {"metres_per_count": 1000}}
     assert said(root, millimetres, file)["depth"].startswith("fail: half of ")
 
@@ -54,15 +56,17 @@ def test_a_wrong_yaml_is_told_from_a_right_one(recordings, form, tmp_path):
 @pytest.mark.parametrize(
     ("errors", "status", "words"),
     [
-        ([1.0, 0.3, 0.4], "ok", "see too little in common"),  # photos of different things, which overlap by chance
-        ([1.0, 0.004, 0.4], "fail", "turned round (axes)"),
-        ([0.09, 0.3, 0.4], "warn", "9.0% off"),
-        ([0.01, 0.011, 0.012], "ok", "moves too little"),
-        ([0.01, 0.2, 0.2], "ok", "1.0% off there (median)"),
+        ([1.0, 0.3, 0.4, 1.0], "ok", "see too little in common"),  # photos of different things, which overlap by chance
+        ([1.0, 0.004, 0.4, 1.0], "fail", "turned round (axes)"),
+        ([0.09, 0.3, 0.4, 0.1], "warn", "9.0% off"),
+        ([0.01, 0.011, 0.012, 0.011], "ok", "moves too little"),
+        ([0.01, 0.2, 0.2, 0.015], "ok", "1.0% off there (median)"),
+        ([0.01, 0.2, 0.2, 0.006], "ok", "1.0% off there (median)"),  # not clearly better
+        ([0.03, 0.2, 0.2, 0.006], "fail", "5 times as well with depth read as euclidean, not z"),
     ],
 )
 def test_only_a_reading_that_fits_accuses_the_poses(errors, status, words):
-    found = verdict(np.array([errors] * 4))
+    found = verdict(np.array([errors] * 4), "z")
     assert (found.status, words in found.found) == (status, True)
 
 
