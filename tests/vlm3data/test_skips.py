@@ -105,6 +105,10 @@ def test_a_stand_in_is_one_of_those_selected_and_is_asked_other_questions(built,
     assert first != second
 
 
-def test_where_everything_is_damaged_that_is_said(built, tmp_path):
+def test_where_everything_is_damaged_that_is_said(built, tmp_path, monkeypatch):
+    stream = open_stream(mixture(damaged(built, tmp_path / "s", range(12)), max_bad=100))
+    noted: list[int] = []
+    monkeypatch.setattr(stream.skips, "note", lambda name, sample, *_: noted.append(sample))
     with pytest.raises(UserError, match="every sample is damaged"):
-        read(mixture(damaged(built, tmp_path / "s", range(12)), max_bad=100), 1)
+        next(stream)
+    assert sorted(noted) == list(range(12)), "each one once"

@@ -54,7 +54,8 @@ def visible(
     """
     viewpoint_m = np.asarray(viewpoint_m, float)
     middle = sum(((sweep.points_m[:, :2] - viewpoint_m[:2]).sum(axis=0) for sweep in sweeps), np.zeros(2))
-    ahead = middle / max(float(np.linalg.norm(middle)), 1e-12)
+    length_m = float(np.linalg.norm(middle))
+    ahead = middle / length_m if length_m else np.array([1.0, 0.0])  # on all sides alike, any direction will do
     parts = (_patches(sweep, viewpoint_m, ahead, step_rad) for sweep in sweeps)
     patches = _Patches(*map(np.concatenate, zip(*parts, strict=True)))
     hidden = np.zeros(len(patches.inverse), bool)

@@ -164,6 +164,8 @@ def test_a_slope_is_known_where_there_is_a_neighbour_the_first_point_included():
 
 
 def test_points_on_all_sides_have_no_side_to_count_angles_from():
-    around = np.arange(4) * np.pi / 2
-    points_m = np.stack([5 * np.cos(around), 5 * np.sin(around), np.zeros(4)], 1).round(12)
-    assert visible([Sweep(points_m, np.arange(4), (0, 0, 0))], (0, 0, 0)).all()
+    around = np.tile(np.arange(4) * np.pi / 2, 2)
+    distance_m = np.repeat([5.0, 20.0], 4)
+    points_m = np.stack([distance_m * np.cos(around), distance_m * np.sin(around), 0.1 * distance_m], 1).round(12)
+    seen = visible([Sweep(points_m, 2 * np.arange(8), (0, 0, 0))], (0, 0, 0))
+    np.testing.assert_array_equal(seen, distance_m == 5)

@@ -344,6 +344,20 @@ def test_pixels_of_the_stored_image_belong_to_the_source_they_came_from():
     )
 
 
+def test_the_named_pixel_of_the_source_is_the_one_that_holds_the_place():
+    questions = asked(ROOM_VIEWS, pixels=40)
+    task = CorrespondenceTask(CorrespondenceTask.Options())
+    truths = [question.truth for question in task.to_source(questions, ROOM_VIEWS)]
+    within = np.array([np.subtract(truth["xy_px"], truth["pixel_px"]) for truth in truths])
+    assert len(truths) == len(questions)
+    assert within.min() >= 0
+    assert within.max() < 1
+    named_px = np.array([question.truth["pixel_px"] for question in questions]) + 0.5
+    xy_px = np.array([truth["xy_px"] for truth in truths])
+    one = ROOM_VIEWS[0]
+    np.testing.assert_allclose(project(one.camera, rays(one.source_camera, xy_px)), named_px, atol=1e-6)
+
+
 def test_another_pack_must_say_the_point(tmp_path):
     pack = tmp_path / "pack.yaml"
     pack.write_text('wordings: [{question: "{x} {y}?", answer: "<think> so </think> <answer>({x2}, {y2})</answer>"}]')

@@ -540,6 +540,7 @@ def test_reading_yes_and_no(answer, yes):
         ("The lamp is.", 1),
         ("(1, 2, 30, 40) is taller than (5, 6, 70, 80).", 0),
         ("The lamp is taller than the table.", 1),
+        ("[5, 6, 70, 80] is tall[1, 2, 30, 40]", 1),
         ("(1, 2, 30, 40) is not taller than (5, 6, 70, 80).", None),
         ("(1, 2, 30, 40) is shorter than (5, 6, 70, 80).", None),
         ("Between (1, 2, 30, 40) and (5, 6, 70, 80), it is hard to say.", None),

@@ -186,6 +186,11 @@ def test_a_camera_that_hardly_moved_has_no_direction():
         assert ("direction" in questions) == moved, (shift_m, depth_m)
         assert ("distance" in questions) == (moved and facts.metric)
         assert {"rotation_angle", "euler"} <= questions.keys()
+    # Every fourth pixel of the depth map tells how far the scene is: what lies between may be as near as it likes.
+    between = np.full((64, 64), 0.1, np.float32)
+    between[::4, ::4] = 30.0
+    views = [replace(view(pose_of(np.eye(3), (x, 0, 0))), depth_m=between) for x in (0, 0.04)]
+    assert "direction" not in {question.truth["kind"] for question in TASK.ask(views, RELATIVE, "z", rng_for(0))}
     # A short way has a direction, but two decimals would not say it.
     assert "distance" not in asked(np.eye(4), pose_of(turned, (0, 0, 0.04)))
 
