@@ -34,6 +34,8 @@ MOST = {"rss_mb": 0.1, "files": 0.02, "threads": 0.02, "children": 0.02}
 """A round, in the second half of the run: what grows faster, and beyond its own scatter, is called a leak."""
 SCATTER = 3.0
 """Standard errors. The client of the store keeps up to ten connections, now two, now six of them."""
+ENOUGH = 10
+"""Rounds in the second half: from fewer, neither a growth nor its scatter is to be told."""
 SAVED = 10
 """Rounds after which the result is saved."""
 
@@ -74,9 +76,9 @@ def soak(minutes: float, seed: int, known: State) -> int:
 def growth(seen: list[Held], name: str) -> tuple[float, float]:
     """Return how much more is held with each round of the second half, by least squares, and its standard error."""
     values = np.array([getattr(one, name) for one in seen[len(seen) // 2 :]], dtype=float)
-    rounds = np.arange(len(values)) - (len(values) - 1) / 2
-    if len(values) < 3:
+    if len(values) < ENOUGH:
         return 0.0, math.inf
+    rounds = np.arange(len(values)) - (len(values) - 1) / 2
     slope = float(rounds @ values / (rounds @ rounds))
     rest = values - values.mean() - slope * rounds
     return slope, float(np.sqrt(rest @ rest / (len(values) - 2) / (rounds @ rounds)))

@@ -128,4 +128,5 @@ def test_a_leak_is_told_from_a_pool_that_breathes():
     leaking = [one._replace(files=one.files + n // 20, threads=one.threads + n // 30) for n, one in enumerate(sound)]
     assert soak.grown(leaking) == ["files", "threads"]
     assert soak.grown([one._replace(rss_mb=one.rss_mb + n / 8) for n, one in enumerate(sound)]) == ["rss_mb"]
-    assert soak.grown(leaking[:2]) == []
+    few = [soak.Held(806.0, files, threads, 1) for files, threads in ((29, 12), (17, 6), (23, 9), (29, 12))]
+    assert soak.grown(few) == soak.grown(2 * few) == soak.grown(leaking[: 2 * soak.ENOUGH - 2]) == []
