@@ -298,6 +298,14 @@ def test_token_shares_of_groups_are_those_of_what_is_drawn_in_them(shards):
     assert drawn["group"] == pytest.approx(drawn["tasks"])
 
 
+def test_token_shares_need_the_shards_of_all_of_a_group(shards):
+    inside = {"built": {"shards": str(shards), "weight": 1}, "planned": {"size": 5, "weight": 1}}
+    entries = {"group": {"weight": 1, "weighting": {"scheme": "explicit"}, "datasets": inside}}
+    mixture = Mixture.check({"datasets": entries, "weighting": {"scheme": "tokens"}, "samples": 9}, "test")
+    with pytest.raises(UserError, match="needs the shards of: group"):
+        mixture.shares()
+
+
 def test_the_same_data_twice_is_refused(shards):
     entry = {"shards": str(shards), "weight": 1}
     with pytest.raises(UserError, match="is the same data as a"):
