@@ -314,6 +314,13 @@ def test_the_same_data_twice_is_refused(shards):
     assert len(Mixture.check({"datasets": split}, "test").shares()) == 2
 
 
+def test_a_gigabyte_of_the_cache_is_a_billion_bytes(tmp_path):
+    spec = {"datasets": {"a": {"size": 9, "weight": 1}}, "cache": {"directory": str(tmp_path), "limit_gb": 2.5}}
+    cache = Mixture.check(spec, "test")._cache
+    assert cache is not None
+    assert cache.limit_bytes == 2_500_000_000
+
+
 def test_a_dataset_of_weight_0_needs_no_shards(shards):
     spec = {"datasets": {"a": {"shards": str(shards), "weight": 1}, "later": {"size": 9, "weight": 0}}}
     assert len(list(islice(open_stream(Mixture.check(spec, "test")), 30))) == 30

@@ -89,6 +89,11 @@ def test_the_uncertainty_is_how_far_the_focal_length_scatters(noise_px):
     assert 0.7 < np.std(off) < 1.3
 
 
+def test_the_uncertainty_told_is_twice_the_scatter_and_what_the_middle_may_be_off():
+    segments = edges(400.0, (35.0, 15.0, 3.0))
+    assert told(segments).focal_sigma_rel == pytest.approx(np.hypot(2 * refined(segments)[2], 0.02), rel=0.01)
+
+
 def test_segments_that_point_elsewhere_leave_the_uncertainty_as_it_is():
     ends = edges(400.0, (35.0, 15.0, 3.0)).reshape(90, 2, 2)
     longer = ends + 2 * (ends - ends.mean(axis=1, keepdims=True))  # so that a scatter of 3 px is more than expected
