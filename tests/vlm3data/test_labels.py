@@ -50,6 +50,7 @@ def test_labels_stay_on_the_image_and_every_one_is_accounted_for(width, height, 
     if min(unified.width_px, unified.height_px) < 32:
         return
     aligned, crop = align_to_patches(unified, align)
+    assert align == "none" or aligned.width_px % 32 == aligned.height_px % 32 == 0
     grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1).reshape(-1, 2)[::7]
     cut: Counter[str] = Counter()
     depth_m = np.linspace(1, 9, len(grid))
@@ -134,6 +135,13 @@ def test_points_of_one_depth_are_spread_over_the_image():
     pixels = np.concatenate([rng.integers(0, 25, (960, 2)), rng.integers(25, 100, (40, 2))])
     chosen = labels.spread(DepthPoints(pixels, np.full(1000, 5.0)), (100, 100), 20, rng)
     assert (pixels[chosen] >= 25).all(axis=1).sum() >= 9
+
+
+def test_one_cell_with_more_points_than_sixteen_bits_count_crowds_no_other_out():
+    cells = np.stack(np.meshgrid(np.arange(4), np.arange(4)), axis=-1).reshape(-1, 2) * 25
+    pixels = np.concatenate([cells, np.zeros((4 << 16, 2), np.int64)])
+    chosen = labels.spread(DepthPoints(pixels, np.full(len(pixels), 5.0)), (100, 100), 16, np.random.default_rng(0))
+    assert len(set(map(tuple, pixels[chosen].tolist()))) == 16
 
 
 def test_there_are_four_by_four_cells_and_eight_bins_of_log_depth():

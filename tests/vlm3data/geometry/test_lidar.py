@@ -32,6 +32,14 @@ def test_points_in_the_image_are_those_that_project_into_it(margin):
     assert len(which) > 1000
 
 
+def test_the_first_edges_of_the_image_belong_to_it_and_the_last_do_not():
+    camera = Camera(100.0, 100.0, 100.0, 50.0, 200, 100)
+    points_m = np.array([[-1, 0, 1], [1, 0, 1], [0, -0.5, 1], [0, 0.5, 1]]).T
+    which, found_px, _ = project_points(camera, np.eye(4), points_m)
+    assert which.tolist() == [0, 2]
+    assert found_px.tolist() == [[0, 50], [100, 0]]
+
+
 def test_each_pixel_has_the_nearest_of_its_points():
     rng = np.random.default_rng(0)
     xy_px, depth_m = rng.uniform(0, 100, (20_000, 2)), rng.uniform(0.1, 100, 20_000)

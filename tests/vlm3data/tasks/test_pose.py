@@ -17,6 +17,7 @@ from scipy.spatial.transform import Rotation
 from vlm3data.geometry import project, rotation_from_yaw_pitch_roll_deg
 from vlm3data.randomness import rng_for
 from vlm3data.sources.synthetic import SyntheticSource
+from vlm3data.tasks._pose.measure import measure
 from vlm3data.tasks.pose import PoseTask
 from vlm3data.types import Answered, Camera, Cut, Question, Tracks, UserError, View
 
@@ -219,6 +220,9 @@ def test_turns_are_not_asked_where_they_are_ambiguous():
 def test_a_view_without_a_pose_is_dropped_by_name():
     with pytest.raises(Cut, match="no_pose"):
         TASK.ask([view(np.eye(4)), view(None)], FACTS, "z", rng_for(0))
+    for poses in ((None, np.eye(4)), (np.eye(4), None)):
+        with pytest.raises(ValueError, match="need poses"):
+            measure([view(pose) for pose in poses], FACTS)
 
 
 @pytest.mark.parametrize(
