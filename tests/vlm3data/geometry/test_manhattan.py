@@ -109,7 +109,7 @@ def test_segments_that_point_elsewhere_leave_the_uncertainty_as_it_is():
 
 @pytest.mark.parametrize(("number", "free_once", "free_twice"), [(1, 5 - 4, 10 - 4), (2, 1, 8 - 4)])
 def test_the_same_segments_twice_have_as_much_more_freedom_as_there_are_more(number, free_once, free_twice):
-    """Of five segments, which say little about the focal length but much about their own scatter. In one case one is far off."""
+    """Of five segments, which say little about the focal length and much about their scatter; in one case of four."""
     ends = edges(400.0, (35.0, 15.0, 3.0), count=5).reshape(5, 2, 2)
     longer = ends + 3 * (ends - ends.mean(axis=1, keepdims=True))
     segments = longer.reshape(5, 4) + rng_for(number, "five").normal(0, 3.0, (5, 4))
