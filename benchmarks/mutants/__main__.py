@@ -3,7 +3,7 @@
 A seeded sample of all faults that `operators` can plant in the modules of `SUBJECTS`. Each goes into a copy of the last
 commit, one at a time; the tests that run its lines are run on it, fastest first, up to the first that fails. Which test
 runs which line is measured once, under coverage. Outcomes are kept by mutant in WORK/outcomes.jsonl: a second run does
-what the first left, and what survived when tests have been added (--retry).
+what the first left, and when tests have been added (--retry) what survived and no line of explained.yaml accounts for.
 
 Run: python -m benchmarks.mutants [--count 500] [--seed 1] [--processes 2] [--work DIR] [--commit C] [--retry]
      [--only NAME]
@@ -27,7 +27,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from benchmarks.mutants.operators import Mutant, mutants_of
-from benchmarks.mutants.page import write_page
+from benchmarks.mutants.page import explained, write_page
 
 REPOSITORY = Path(__file__).parents[2]
 HERE = Path(__file__).parent
@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "vlm3-mutants")
     parser.add_argument("--commit", default="HEAD", help="whose files are copied; the same again, to go on with a run")
-    parser.add_argument("--retry", action="store_true", help="judge those again that survived")
+    parser.add_argument("--retry", action="store_true", help="judge those again that survived unexplained")
     parser.add_argument("--only", default="", help="only files whose path contains this; the page stays as it is")
     args = parser.parse_args()
     os.environ.setdefault("REALDATA", str(REPOSITORY.parent / "shared" / "realdata"))
@@ -74,7 +74,9 @@ def main() -> None:
     mutants = sample(every, sources, args.count, args.seed)
     covered = _coverage(trees, args.work)
     outcomes = Outcomes(args.work / "outcomes.jsonl")
-    open_ = [m for m in mutants if args.only in m.file and outcomes.is_open(m, retry=args.retry)]
+    settled = explained()
+    wanted = [m for m in mutants if args.only in m.file]
+    open_ = [m for m in wanted if outcomes.is_open(m, retry=args.retry and m.key not in settled)]
     print(f"{len(every)} possible, {len(mutants)} chosen, {len(open_)} to judge", flush=True)
     doubtful = judge_in_place(open_, sources, covered, trees, outcomes)
     print(f"{len(doubtful)} of them with their module imported anew", flush=True)

@@ -16,9 +16,17 @@ EXPLAINED = Path(__file__).parent / "explained.yaml"
 BEGIN, END = "<!-- mutants: written by `python -m benchmarks.mutants` -->", "<!-- end of mutants -->"
 
 
+def explained() -> dict[str, str]:
+    """Return why some mutants live, by key; raises where YAML reads a key of digits as a number."""
+    why: dict[str, str] = yaml.safe_load(EXPLAINED.read_text()) or {}
+    if numbers := [key for key in why if not isinstance(key, str)]:
+        raise SystemExit(f"{EXPLAINED}: needs quotes around {numbers}")
+    return why
+
+
 def write_page(mutants: list[Mutant], outcomes: dict[str, dict], possible: int, seed: int) -> None:
     """Print the kill rate, write it with the survivors to the results and to the page."""
-    explained: dict[str, str] = yaml.safe_load(EXPLAINED.read_text()) or {}
+    known = explained()
     waiting = len(mutants)
     mutants = [mutant for mutant in mutants if mutant.key in outcomes]
     waiting -= len(mutants)
@@ -43,7 +51,7 @@ def write_page(mutants: list[Mutant], outcomes: dict[str, dict], possible: int, 
     lines += ["", "| Survivor | Change | Why it lives |", "|:--|:--|:--|"]
     for m in survivors:
         place = f"`{m.file.removeprefix('vlm3data/')}`, `{m.function or 'module'}`"
-        why = explained.get(m.key, "not explained: a gap in the tests")
+        why = known.get(m.key, "not explained: a gap in the tests")
         lines.append(f"| {place} | {_code(m.before)} → {_code(m.after)} | {why} |")
     replace_between(BEGIN, END, "\n".join(lines))
     rows = [{"key": m.key, "file": m.file, "line": m.line, "operator": m.operator} | outcomes[m.key] for m in mutants]
@@ -51,7 +59,7 @@ def write_page(mutants: list[Mutant], outcomes: dict[str, dict], possible: int, 
     (RESULTS / "mutants.json").write_text(json.dumps(result | {"rows": rows}, indent=1) + "\n")
     print(f"{sampled} mutants, {rate:.1%} killed, {len(survivors)} survived, {waiting} not judged to the end")
     for m in survivors:
-        if m.key not in explained:
+        if m.key not in known:
             print(f"  {m.key} {m.file}:{m.line} {m.function}: {m.before!r} -> {m.after!r} ({outcomes[m.key]['by']})")
 
 
