@@ -191,7 +191,8 @@ class StreamTrainer(SFTTrainer):
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         super()._save(output_dir, state_dict)
-        self._processor.save(Path(str(output_dir or self.args.output_dir)))
+        if self.args.should_save:  # every process comes here, and they would write the same files at once
+            self._processor.save(Path(str(output_dir or self.args.output_dir)))
 
 
 def _written(folder: Path, write: Callable[[], object]) -> None:

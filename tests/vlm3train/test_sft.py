@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from transformers import AutoModelForImageTextToText, AutoTokenizer
 from vlm3data.shards import Dataset
 from vlm3data.types import UserError
 from vlm3train.sft import SftConfig, train
+from vlm3train.trainer import StreamTrainer
 
 
 def _config(model_dir: Path, mixture: str, out: Path, **changes: object) -> SftConfig:
@@ -60,6 +62,14 @@ def test_the_written_model_loads_by_itself_and_has_learnt_something(undisturbed)
     assert (undisturbed / "preprocessor_config.json").exists()
     assert (undisturbed / "checkpoint-3" / "preprocessor_config.json").exists()
     assert _losses(undisturbed)[-1] < _losses(undisturbed)[0]
+
+
+def test_one_process_alone_writes(tmp_path):
+    trainer = object.__new__(StreamTrainer)  # as on the second process
+    trainer.args = SimpleNamespace(should_save=False, output_dir=str(tmp_path))
+    trainer.is_distributed_loading_by_transformers = False
+    trainer._save(str(tmp_path / "model"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_loss_that_is_not_a_number_stops_the_run_in_one_line(model_dir, mixture, tmp_path):
