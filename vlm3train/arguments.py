@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.distributed.fsdp import MixedPrecisionPolicy
 from trl import SFTConfig
 
 from vlm3data.types import UserError
@@ -61,6 +62,9 @@ def arguments(config: SftConfig, is_fast: bool = True) -> SFTConfig:
     # Several GPUs are for several processes: with one, the trainer would copy the model to all of them in every step.
     args._setup_devices  # noqa: B018  # pyright: ignore[reportUnusedExpression, reportPrivateUsage]
     args._n_gpu = min(args._n_gpu, 1)  # pyright: ignore[reportPrivateUsage]
+    if config.shard:
+        plugin: Any = args.fsdp_plugin_args
+        plugin["mixed_precision_policy"] = _precision(bool(args.bf16))
     return args
 
 
@@ -78,6 +82,14 @@ def compiles(config: SftConfig, is_fast: bool) -> bool:
     if config.compile is not None:
         return config.compile
     return is_fast and torch.cuda.is_available() and config.steps >= COMPILING_PAYS_FROM
+
+
+def _precision(bf16: bool) -> MixedPrecisionPolicy:
+    """Return what FSDP2 computes in; gradients are added up in float32, and losses stay what they are.
+
+    Accelerate's own policy for bfloat16 rounds each rank's gradients before they are added, and every loss.
+    """
+    return MixedPrecisionPolicy(param_dtype=torch.bfloat16 if bf16 else None, reduce_dtype=torch.float32)
 
 
 def _sharding(config: SftConfig) -> dict[str, Any]:

@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
+from accelerate.utils import FullyShardedDataParallelPlugin
 
 from vlm3data.types import UserError
+from vlm3train.arguments import arguments
 from vlm3train.configs import read_config
 from vlm3train.sft import SftConfig
 
@@ -50,3 +53,34 @@ def test_the_mixtures_that_are_named_are_there(name):
 def test_a_name_that_is_not_known_lists_those_that_are():
     with pytest.raises(UserError, match=r"deep_paper: there is no such file; .* depth_one_gpu, depth_paper"):
         read_config("deep_paper")
+
+
+def told_to_trl(tmp_path, **settings):
+    values = {"model": "m", "mixture": "m.yaml", "out": str(tmp_path), "steps": 101}
+    return arguments(SftConfig.check(values | settings, "test"))
+
+
+def test_the_optimizer_is_told_what_the_config_says(tmp_path):
+    args = told_to_trl(
+        tmp_path,
+        warmup_ratio=0.1,
+        max_grad_norm=0.5,
+        weight_decay=0.25,
+        beta2=0.95,
+        lr=0.125,
+        batch_size=3,
+        grad_accum=2,
+    )
+    assert (args.warmup_steps, args.lr_scheduler_type) == (11, "cosine")
+    assert (args.max_grad_norm, args.weight_decay, args.learning_rate) == (0.5, 0.25, 0.125)
+    assert (args.adam_beta1, args.adam_beta2) == (0.9, 0.95)
+    assert (args.per_device_train_batch_size, args.gradient_accumulation_steps, args.max_steps) == (3, 2, 101)
+
+
+@pytest.mark.parametrize(("bf16", "computed"), [(True, torch.bfloat16), (False, None)])
+def test_gradients_of_shards_are_added_in_float32_and_losses_not_rounded(tmp_path, bf16, computed):
+    plugin = FullyShardedDataParallelPlugin(**told_to_trl(tmp_path, shard="full", bf16=bf16).fsdp_plugin_args)
+    if bf16:
+        plugin.set_mixed_precision("bf16")  # as accelerate does
+    policy = plugin.mixed_precision_policy
+    assert (policy.param_dtype, policy.reduce_dtype, policy.output_dtype) == (computed, torch.float32, None)
