@@ -104,7 +104,7 @@ def tests_of(mutant: Mutant, covered: Covered) -> list[str]:
     if not any(str(n) in lines for n in span):
         span = range(mutant.statement_line, mutant.last_line + 1)
     reached = [lines[str(n)] for n in span if str(n) in lines]
-    if not mutant.function or [] in reached:  # an import runs them
+    if mutant.at_import or [] in reached:
         reached = list(lines.values())
     names = {name for each in reached for name in each}
     chosen, seconds = [], 0.0
@@ -123,7 +123,7 @@ def judge_in_place(
     orders, open_ = [], {}
     for mutant in mutants:
         tests = tests_of(mutant, covered)
-        if tests and mutant.function:
+        if tests and not mutant.at_import:
             order = _order(mutant, sources, tests, covered)
             until = list(accumulate(covered.seconds[name] for name in tests))
             quick = max(1, bisect(until, QUICK_SECONDS))

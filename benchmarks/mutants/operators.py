@@ -92,6 +92,8 @@ class Mutant:
     last_line: int
     statement_line: int
     """Where the statement begins: of one over many lines, coverage may know only that."""
+    at_import: bool
+    """It is no part of a function's body: of a module's or a class's, or a default."""
     operator: str
     before: str
     after: str
@@ -118,7 +120,7 @@ def mutants_of(file: str, source: str) -> list[Mutant]:
         offsets.append(offsets[-1] + len(line))
     found: list[Mutant] = []
     seen: Counter[str] = Counter()
-    for function, statement, node, operator, after in _walk(tree):
+    for function, statement, at_import, node, operator, after in _walk(tree):
         start = offsets[node.lineno - 1] + node.col_offset
         end = offsets[(node.end_lineno or node.lineno) - 1] + (node.end_col_offset or 0)
         before = encoded[start:end].decode()
@@ -126,29 +128,32 @@ def mutants_of(file: str, source: str) -> list[Mutant]:
         seen[name] += 1
         key = hashlib.sha256(f"{name}|{seen[name]}".encode()).hexdigest()[:12]
         last = node.end_lineno or node.lineno
-        found.append(Mutant(key, file, function, node.lineno, last, statement, operator, before, after, start, end))
+        place = (key, file, function, node.lineno, last, statement, at_import)
+        found.append(Mutant(*place, operator, before, after, start, end))
     return found
 
 
-def _walk(tree: ast.Module) -> Iterator[tuple[str, int, ast.expr | ast.stmt, str, str]]:
-    """Yield (function, its statement's line, node, operator, new text) for whatever can be changed in what computes."""
+def _walk(tree: ast.Module) -> Iterator[tuple[str, int, bool, ast.expr | ast.stmt, str, str]]:
+    """Yield (function, statement's line, whether an import runs it, node, operator, new text) of all that computes."""
     stack: list[tuple[str, int, ast.AST, ast.FunctionDef | None]] = [("", 1, tree, None)]
     while stack:
         where, line, node, owner = stack.pop()
         if isinstance(node, ast.stmt):
             line = node.lineno
             for operator, changed in _statements(node, owner):
-                yield where, line, node, operator, changed
+                yield where, line, owner is None, node, operator, changed
             if isinstance(node, ast.If | ast.While) and not isinstance(node.test, ast.Compare | ast.UnaryOp):
-                yield where, line, node.test, "negated condition", f"(not ({ast.unparse(node.test)}))"
+                yield where, line, owner is None, node.test, "negated condition", f"(not ({ast.unparse(node.test)}))"
         if isinstance(node, ast.expr):
             for operator, changed in _expressions(node):
-                yield where, line, node, operator, changed if isinstance(node, ast.Constant) else f"({changed})"
+                after = changed if isinstance(node, ast.Constant) else f"({changed})"
+                yield where, line, owner is None, node, operator, after
         inner, within = where, owner
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             inner = f"{where}.{node.name}".lstrip(".")
             within = node if isinstance(node, ast.FunctionDef) else None
-        stack.extend((inner, line, child, within) for child in reversed(list(_children(node))))
+        for child in reversed(list(_children(node))):
+            stack.append((inner, line, child, owner if isinstance(child, ast.arguments) else within))
 
 
 def _children(node: ast.AST) -> Iterator[ast.AST]:

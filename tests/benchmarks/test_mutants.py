@@ -52,6 +52,7 @@ def test_faults_are_those_that_are_meant():
         assert ast.dump(ast.parse(changed)) != ast.dump(ast.parse(SOURCE))
         assert len(changed) - len(SOURCE) == len(each.after) - len(each.before)
     assert len({each.key for each in mutants}) == len(mutants)
+    assert {each.before for each in mutants if each.at_import} == {"1.5", "3"}
 
 
 @pytest.mark.parametrize("edit", ["# a comment\n\n", "def before():\n    return 1 - 1\n\n"])
