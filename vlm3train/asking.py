@@ -24,6 +24,8 @@ class Ask(NamedTuple):
 
     control: str
     """Empty, or SWAPPED where the images are another sample's."""
+    images_of: str
+    """The key of the sample whose images they are."""
     number: int
     """The question's number among all those that the sample stores."""
     sample: Sample
@@ -43,7 +45,9 @@ def ask_all(
         raise UserError(f"{of[1]}: there are no questions in it")
     predictions = []
     for part in _parts(asks):
-        known = [kept.answer(of, ask.sample.key, ask.number, ask.control) if kept is not None else None for ask in part]
+        known = [
+            kept.answer(of, ask.sample.key, ask.number, ask.images_of) if kept is not None else None for ask in part
+        ]
         todo = [ask for ask, text in zip(part, known, strict=True) if text is None]
         told = iter(answer([(ask.sample, ask.question) for ask in todo]) if todo else ())
         made = [
@@ -63,7 +67,8 @@ def asks_of(samples: Sequence[Sample], per_image: int) -> list[Ask]:
     asks = []
     for owner in samples:
         for control, shown in [("", owner), *((SWAPPED, borrower) for borrower in borrowers.pop(id(owner.images), ()))]:
-            asks += [Ask(control, index, shown, question) for index, question in first_of_each_task(shown, per_image)]
+            first = first_of_each_task(shown, per_image)
+            asks += [Ask(control, owner.key, number, shown, question) for number, question in first]
     return asks
 
 
@@ -104,6 +109,7 @@ def _prediction(of: tuple[str, str], ask: Ask, answer: str) -> Prediction:
         index=ask.number,
         task=question.task,
         control=ask.control,
+        images_of=ask.images_of,
         question=question.question,
         expected=question.answer,
         truth=question.truth,

@@ -38,6 +38,9 @@ class Prediction:
     task: str
     control: str
     """Empty, or `SWAPPED`."""
+    images_of: str
+    """Key of the sample whose images were shown: its own, for the control another's. An answer is only kept for these:
+    which ones the control shows changes with the samples that are asked about, and may with a version."""
     question: str
     expected: str
     """The right answer as the shards word it."""
@@ -64,10 +67,9 @@ class PredictionFile:
             schema, batches = _read(self.path)
             _check_same(self.path, _identity(self.path, schema), identity)
         for batch in batches:
-            for row in batch.select(["model", "dataset", "key", "index", "control", "answer"]).to_pylist():
-                self._known[_name((row["model"], row["dataset"]), row["key"], row["index"], row["control"])] = row[
-                    "answer"
-                ]
+            for row in batch.select(["model", "dataset", "key", "index", "images_of", "answer"]).to_pylist():
+                name = _name((row["model"], row["dataset"]), row["key"], row["index"], row["images_of"])
+                self._known[name] = row["answer"]
         # Written afresh, because nothing can be added behind a batch that was cut off.
         self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_name(self.path.name + ".tmp")
@@ -91,9 +93,9 @@ class PredictionFile:
     def __len__(self) -> int:
         return len(self._known)
 
-    def answer(self, of: tuple[str, str], key: str, index: int, control: str) -> str | None:
-        """Return the answer that is known; `of` names model and dataset."""
-        return self._known.get(_name(of, key, index, control))
+    def answer(self, of: tuple[str, str], key: str, index: int, images_of: str) -> str | None:
+        """Return the answer that is known, with these images; `of` names model and dataset."""
+        return self._known.get(_name(of, key, index, images_of))
 
     def append(self, predictions: Sequence[Prediction]) -> None:
         """Add answers, so that they are there whatever happens next."""
@@ -106,7 +108,7 @@ class PredictionFile:
         self._writer.write_batch(pa.RecordBatch.from_pydict(columns, schema=self._schema))
         self._file.flush()
         for one in predictions:
-            self._known[_name((one.model, one.dataset), one.key, one.index, one.control)] = one.answer
+            self._known[_name((one.model, one.dataset), one.key, one.index, one.images_of)] = one.answer
 
 
 def read_predictions(path: str | Path) -> tuple[dict[str, Any], list[Prediction]]:
@@ -135,7 +137,9 @@ def _read(path: Path) -> tuple[pa.Schema, list[pa.RecordBatch]]:
 
 def _identity(path: Path, schema: pa.Schema) -> dict[str, Any]:
     if IDENTITY not in (schema.metadata or {}) or schema.names != _SCHEMA.names:
-        raise UserError(f"{path}: is no file of predictions that this version of `vlm3train eval` wrote")
+        raise UserError(
+            f"{path}: is no file of predictions that this version of `vlm3train eval` wrote; ask again into another one"
+        )
     return orjson.loads(schema.metadata[IDENTITY])
 
 
@@ -152,5 +156,5 @@ def _check_same(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -
         raise UserError(f"{path} holds answers of other {kind}: {why}; give another --predictions, or delete the file")
 
 
-def _name(of: tuple[str, str], key: str, index: int, control: str) -> tuple[str, ...]:
-    return (*of, key, str(index), control)
+def _name(of: tuple[str, str], key: str, index: int, images_of: str) -> tuple[str, ...]:
+    return (*of, key, str(index), images_of)

@@ -237,7 +237,7 @@ class Predictions(Scenario):
 
         return Prediction(
             model="m", dataset="d", source="s", key=f"k{number}", index=0, task="depth", control="", question="q",
-            expected="1 meter", truth={"depth_m": 1.0}, answer=f"{number} meters",
+            expected="1 meter", truth={"depth_m": 1.0}, answer=f"{number} meters", images_of=f"k{number}",
         )  # fmt: skip
 
     def run(self) -> int:
@@ -246,7 +246,7 @@ class Predictions(Scenario):
         with PredictionFile(self.out / "p.arrow", {"model": {"name": "m"}}) as file:
             for first in range(0, self.answers, 4):
                 rows = [self._row(number) for number in range(first, first + 4)]
-                file.append([row for row in rows if file.answer(("m", "d"), row.key, 0, "") is None])
+                file.append([row for row in rows if file.answer(("m", "d"), row.key, 0, row.key) is None])
         return 0
 
     def left(self) -> dict[str, bytes]:

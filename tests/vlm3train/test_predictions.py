@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,7 +13,7 @@ from vlm3data.command import run_app
 from vlm3data.shards import read_samples
 from vlm3data.types import UserError
 from vlm3train import asking
-from vlm3train.asking import ask_all
+from vlm3train.asking import ask_all, first_of_each_task
 from vlm3train.cli import app
 from vlm3train.identity import BLOCK, BLOCKS, model_digest
 from vlm3train.predictions import SWAPPED, PredictionFile, read_predictions
@@ -88,6 +90,37 @@ def test_more_questions_an_image_are_added(kept, samples):
     with PredictionFile(path, IDENTITY) as file:
         more = ask_all(oracle, ("m", "d"), samples, 7, file)
         assert len(file) == len(more) == len(predictions) * 7 // 5
+
+
+def test_what_the_control_showed_other_images_for_is_asked_again(kept, samples, monkeypatch):
+    path, predictions = kept
+    monkeypatch.setattr(asking, "with_swapped_images", lambda some: [
+        replace(sample, images=some[place - 1].images) for place, sample in enumerate(some)
+    ])  # fmt: skip
+    shown_before = {one.key: one.images_of for one in predictions if one.control}
+    others = sum(shown_before[sample.key] != samples[place - 1].key for place, sample in enumerate(samples))
+    asked = []
+
+    def from_another_model(some):
+        asked.extend(some)
+        return ["7 meters"] * len(some)
+
+    with PredictionFile(path, IDENTITY) as file:
+        now = ask_all(from_another_model, ("m", "d"), samples, 5, file)
+    assert others > 0
+    assert len(asked) == 5 * others
+    assert {(one.key, one.images_of) for one in now if one.control} == {
+        (sample.key, samples[place - 1].key) for place, sample in enumerate(samples)
+    }
+    assert [one for one in now if not one.control] == [one for one in predictions if not one.control]
+    assert [row.swapped_images for row in rows_of(read_predictions(path)[1])] == [rows_of(now)[0].swapped_images]
+
+
+def test_a_question_has_its_number_among_all_that_the_sample_stores():
+    tasks = ["depth", "depth", "pose", "depth", "pose"]
+    sample = SimpleNamespace(questions=[SimpleNamespace(task=task) for task in tasks])
+    for count, numbers in ((1, [0, 2]), (2, [0, 1, 2, 4]), (9, [0, 1, 2, 3, 4])):
+        assert [number for number, _ in first_of_each_task(sample, count)] == numbers
 
 
 @pytest.mark.parametrize(
