@@ -93,6 +93,11 @@ def test_alignment_is_centred_and_moves_the_principal_point_along(camera, multip
         assert (new, offset) == expected[align]
 
 
+def test_whole_patches_have_32_pixels_unless_told_otherwise():
+    aligned, crop_xy_px = align_to_patches(Camera(100.0, 100.0, 50.0, 35.0, 100, 70))
+    assert (aligned.width_px, aligned.height_px, crop_xy_px) == (96, 64, (2, 3))
+
+
 def test_the_released_object_sample():
     camera = Camera(902.4662475585938, 901.3929443359375, 511.388, 383.7367, 1024, 768)
     unified = unify_focal(camera)
