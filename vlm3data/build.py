@@ -49,9 +49,12 @@ def build(
     config, out = config.model_copy(update={"root": absolute(config.root)}), absolute(out)
     with open_output(out) as (fs, directory), TemporaryDirectory(prefix="vlm3-") as scratch:
         finished, built = shards.summaries(fs, directory), plan_at(fs, directory, out)
-        if is_local(fs) and not finished and built is not None and built.generations == 1:
+        fruitless = is_local(fs) and not any(manifest["samples"] for manifest in finished.values())
+        if fruitless and built is not None and built.generations == 1:
             built = None  # of a build that came to nothing, and is not running: it binds nobody
         plan = write_plan(config, str(Path(scratch, "plan.parquet")), built, append)
+        if fruitless and built is None:
+            finished = shards.keep_only(fs, directory, finished, plan.digests)
         refuse_other_builds(finished, plan.digests, out)
         claim(fs, directory, plan, built, out)
         _build_missing(config, out, plan, finished, partial(run, workers=workers, address=ray_address), progress)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from vlm3data.command import print_json, progress_bar
+from vlm3data.command import UsageError, print_json, progress_bar
 
 mix = App(name="mix", help="Look at mixtures: which datasets in which shares.")
 
@@ -55,6 +55,8 @@ def show(
     from vlm3data.report.mixtures import print_mixture, warnings_of
 
     mixture = Mixture.load(spec)
+    if min(1 if length is None else length for length in (samples, steps, batch, world)) < 1:
+        raise UsageError("--samples, --steps, --batch and --world must be at least 1")
     samples = steps * batch * world if steps else samples or mixture.samples
     if html is not None:
         from vlm3data.report.mixture_page import write_mixture_page
@@ -93,6 +95,8 @@ def simulate(spec: str, *, samples: int | None = None, plot: str | None = None, 
     from vlm3data.report.mixtures import plot_shares, print_simulation
     from vlm3data.simulate import simulate as draw
 
+    if plot is not None and not plot.endswith(".png"):
+        raise UsageError(f"--plot {plot}: name a file that ends in .png")
     mixture = Mixture.load(spec)
     with progress_bar("drawing") as progress:
         drawn = draw(mixture, samples, progress)

@@ -55,7 +55,7 @@ def rerender(
     if not out or (workers is not None and workers < 1):
         raise UsageError("--out must name a directory, and --workers be at least 1")
     names = list(Dataset(shards).about["config"]["tasks"]) if tasks is None else tasks.split(",")
-    known_names("task", names)
+    names = known_names("task", names)
     known_names("engine", [engine])
     with progress_bar("asking again") as progress:
         dataset = ask_again(
@@ -87,7 +87,7 @@ def _options_by_task(names: list[str], flags: dict[str, str]) -> dict[str, dict[
         known = options_of("task", name)
         takers.append((known | {f"{name}_{key}": option for key, option in known.items()}, {}))
     for flag, value in flags.items():
-        take(flag, value, takers, f"{', '.join(names)} know")
+        take(flag, value, takers, f"tasks to ask know ({', '.join(names)})")
     return {
         name: {key.removeprefix(f"{name}_"): value for key, value in taken.items()}
         for name, (_, taken) in zip(names, takers, strict=True)

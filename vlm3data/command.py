@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -23,6 +26,14 @@ class UsageError(UserError):
     """A command line that cannot be meant: exit code 2, as for a flag that does not exist."""
 
 
+class UnknownFlagError(UsageError):
+    """A flag that nobody has: neither the command nor the plugins that it names."""
+
+    def __init__(self, flag: str, who_knows: str, known: Sequence[str]) -> None:
+        super().__init__(f"unknown flag --{flag}; {who_knows}: {', '.join(f'--{name}' for name in known) or 'none'}")
+        self.flag, self.known = flag, known
+
+
 def run_app(app: App, arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code."""
     app.suppress_keyboard_interrupt = False  # or it would end without a word
@@ -30,12 +41,14 @@ def run_app(app: App, arguments: Sequence[str] | None = None) -> int:
         result = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     except CycloptsError as error:
         return _refuse(f"{error} (see {app.name[0]} --help)", BAD_USAGE)
+    except UnknownFlagError as error:
+        return _refuse(f"{error}{_meant(error, app, arguments)}", BAD_USAGE)
     except UsageError as error:
         return _refuse(str(error), BAD_USAGE)
     except UserError as error:
         return _refuse(str(error), FAILED)
     except OSError as error:  # a full disk, a file where a directory should be, no permission: not our bug
-        return _refuse(f"{type(error).__name__}: {error}", FAILED)
+        return _refuse(_said_of(error), FAILED)
     except Exception as error:
         if not type(error).__module__.startswith(STORES):
             raise  # ours: with its traceback
@@ -50,6 +63,26 @@ def print_json(value: Any) -> None:
     import orjson
 
     print(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS).decode())
+
+
+def _meant(error: UnknownFlagError, app: App, arguments: Sequence[str] | None) -> str:
+    """Return which flag may have been meant, the command's own among them."""
+    command = app.parse_commands(arguments)[1][-1]
+    own = [name.replace("_", "-") for name in inspect.signature(command.default_command or run_app).parameters]
+    near = difflib.get_close_matches(error.flag, [*error.known, *own], n=1)
+    return f"; did you mean --{near[0]}?" if near else ""
+
+
+def _said_of(error: OSError) -> str:
+    """Return in words what went wrong with which file; files are written under another name beside their own."""
+    where = error.filename2 or error.filename
+    if not where or not error.strerror:
+        return f"{type(error).__name__}: {error}"
+    name = re.sub(r"\.[0-9a-f]{8}\.tmp$", "", str(where))
+    hint = (
+        " (is there the directory it should be in?)" if isinstance(error, FileNotFoundError) and name != where else ""
+    )
+    return f"{name}: {error.strerror}{hint}"
 
 
 def _refuse(message: str, code: int) -> int:

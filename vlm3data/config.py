@@ -52,6 +52,8 @@ def read_yaml(path: str | Path) -> Any:
         return _plain(text)
     except FileNotFoundError as error:
         raise UserError(f"{path}: there is no such file") from error
+    except IsADirectoryError as error:
+        raise UserError(f"{path}: is a directory; name a YAML file") from error
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: cannot be read as YAML: {error}") from error
     except yaml.YAMLError as error:
@@ -112,6 +114,11 @@ def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
     key = ".".join(str(part) for part in first["loc"]) or "the file"
     if first["type"] == "extra_forbidden":
         message = f"unknown key; known: {', '.join(_keys_at(model, first['loc'][:-1]))}"
+    elif first["type"] == "missing" and first["loc"] and isinstance(first["loc"][-1], int):  # of a tuple
+        key = ".".join(str(part) for part in first["loc"][:-1])
+        message = f"has too few values (found {_short(repr(first['input']))})"
+    elif first["type"] in ("dict_type", "model_type"):
+        message = "is empty" if first["input"] is None else "must be lines of `key: value`"
     else:
         message = first["msg"].removeprefix("Value error, ")
         if not isinstance(first["input"], dict | list):

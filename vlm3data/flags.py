@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from vlm3data import registry
-from vlm3data.command import UsageError
+from vlm3data.command import UnknownFlagError, UsageError
 
 Taker = tuple[dict[str, Any], dict[str, Any]]
 """The flags that a plugin knows (`options_of`), and those that it has been given."""
 
 
 def known_names(kind: str, given: list[str]) -> list[str]:
-    """Return `given`; a name that `kind` does not have is a mistake on the command line."""
+    """Return `given`, without spaces around; a name that `kind` does not have is a mistake on the command line."""
+    given = [name.strip() for name in given]
     for name in given:
         if name not in registry.names(kind):
             raise UsageError(f"unknown {kind} {name!r}; known: {', '.join(registry.names(kind))}")
@@ -49,7 +50,8 @@ def take(flag: str, value: str, takers: list[Taker], who_knows: str) -> None:
     key = flag.replace("-", "_")
     taking = [(known, taken) for known, taken in takers if key in known]
     if not taking:
-        choices = sorted({f"--{name.replace('_', '-')}" for known, _ in takers for name in known})
-        raise UsageError(f"unknown flag --{flag}; {who_knows}: {', '.join(choices) or 'none'}")
+        raise UnknownFlagError(
+            flag, who_knows, sorted({name.replace("_", "-") for known, _ in takers for name in known})
+        )
     for known, taken in taking:
         taken[key] = value.split(",") if isinstance(known[key]["default"], tuple) else value

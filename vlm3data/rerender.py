@@ -75,6 +75,8 @@ def rerender(
     run = registry.load("engine", engine)
     url, out = absolute(url), absolute(out)
     jobs = plan(url, tasks, label_depth)
+    if out.rstrip("/") == url.rstrip("/"):
+        raise UserError(f"--out {out}: is what is asked again, and stays as it is; choose another --out")
     with open_output(out) as (fs, directory):
         finished = shards.summaries(fs, directory)
         refuse_other_builds(finished, {job.name: job.digest for job in jobs}, out)

@@ -35,6 +35,16 @@ def open_store(url: str) -> tuple[AbstractFileSystem, str]:
     return fs, path.rstrip("/")
 
 
+def open_root(root: str, what: str = "directory") -> tuple[AbstractFileSystem, str]:
+    """Return file system and path of a dataset, `root`, which has to be there: a directory, or whatever `what` says."""
+    if not root:
+        raise UserError("--root is missing: say where the dataset lies")
+    fs, path = open_store(root)
+    if not (fs.isdir(path) if what == "directory" else fs.exists(path)):
+        raise UserError(f"--root {root}: there is no such {what}")
+    return fs, path
+
+
 def absolute(url: str) -> str:
     """Return `url`, a local path among them made independent of the working directory; empty stays empty."""
     return url if not url or "://" in url or "::" in url else str(Path(url).absolute())

@@ -23,7 +23,22 @@ from vlm3data.config import Config
 from vlm3data.types import UserError
 
 PACKS = Path(__file__).parent / "wordings"
-"""Our own packs, one file a task."""
+"""Our own packs, by name."""
+
+
+def pack_path(named: str, own: str) -> str:
+    """Return where a wording pack lies: `named` is a path, a URL or the name of one of ours; `own` where it is empty.
+
+    Raises UserError, with the names of ours, where nothing is there.
+    """
+    if not named:
+        return str(PACKS / f"{own}.yaml")
+    if "://" in named or Path(named).exists():
+        return named
+    ours = sorted(path.stem for path in PACKS.glob("*.yaml"))
+    if (name := named.removesuffix(".yaml")) in ours:
+        return str(PACKS / f"{name}.yaml")
+    raise UserError(f"wordings {named}: there is no such file, and of our own packs only {', '.join(ours)}")
 
 
 class Wording(Config):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.distributed.fsdp import MixedPrecisionPolicy
+from transformers.integrations import get_available_reporting_integrations
 from trl import SFTConfig
 
 from vlm3data.types import UserError
@@ -66,6 +67,15 @@ def arguments(config: SftConfig, is_fast: bool = True) -> SFTConfig:
         plugin: Any = args.fsdp_plugin_args
         plugin["mixed_precision_policy"] = _precision(bool(args.bf16))
     return args
+
+
+def check_reports(config: SftConfig) -> None:
+    """Raise UserError where the log is to go somewhere that the trainer does not know, or has no package for."""
+    here = get_available_reporting_integrations()
+    for name in config.report_to:
+        if name not in here:
+            known = ", ".join(here) or "none"
+            raise UserError(f"report_to: {name} is not known, or its package is not installed; here are: {known}")
 
 
 def computes_in_bf16(config: SftConfig) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from vlm3data.config import Config
@@ -16,6 +17,8 @@ from vlm3train.scoring import Row
 PAPER = Path(__file__).with_name("paper.yaml")
 THIS_DATA = "this data"
 """The column of a dataset that the paper does not have."""
+WIDEST = 200
+"""Characters of a table's line."""
 
 
 class PaperTable(Config):
@@ -71,7 +74,9 @@ def print_beside(rows: Sequence[Row]) -> None:
         table.add_section()
         for ours in one["ours"]:
             table.add_row(f"[bold]{ours['model']}[/], {ours['dataset']}", *shown(ours["values"]))
-        console.print(table)
+        # As wide as its numbers, where the terminal is narrower: a cut number is none.
+        whole = Measurement.get(console, console.options.update(max_width=WIDEST), table).maximum
+        Console(width=max(console.width, whole)).print(table)
         counts = {f"{ours['questions']:,} questions about {ours['images']:,} samples" for ours in one["ours"]}
         console.print(f"What differs: here {'; '.join(sorted(counts))}.", *one["differs"], sep="\n- ", highlight=False)
 

@@ -94,11 +94,21 @@ def settled(model: str, trained: LabelFacts, **said: Any) -> LabelFacts:
     for name, value in said.items():
         known[name] = getattr(trained, name) if value is None else value
         if known[name] is None and trained.datasets:
-            flag = {"focal_px": "focal"}.get(name, name).replace("_", "-")
-            raise UserError(f"{model}/{FILE}: the model's datasets differ in {name}; say which with --{flag}")
+            raise UserError(f"{model}/{FILE}: the model's datasets differ in {name}; {_SAY[name]}")
         if known[name] is None:
             known[name] = getattr(PAPERS, name)
     return LabelFacts(**known)
+
+
+_SAY = {
+    "focal_px": "say which with --focal",
+    "focal_mode": "say which with --focal-mode",
+    "align": "say which with --align",
+    "label_depth": "say which with --label-depth",
+    "published": 'write into that file which rule moved most of its pixels, `"published": false` or true',
+    "depth_grid": 'write one of their grids into that file, `"depth_grid": 2000`, or ask it all yourself (--question)',
+}
+"""What a user can do where nothing is known of a setting."""
 
 
 def open_photo(path: str, how: LabelFacts, focal_px: float | None, calibrator: Any) -> Photo:
@@ -157,7 +167,7 @@ def depth_task(how: LabelFacts, wordings: str | None, model: str) -> DepthTask:
 
     Raises UserError where the wordings are a pack that is not ours and nobody says where it is.
     """
-    options = {"grid": how.depth_grid or 2000, "wordings": wordings or str(PACKS / "depth.yaml")}
+    options = {"grid": how.depth_grid or 2000, "wordings": wordings or ""}
     if not wordings and how.depth_wordings:
         packs = [str(path) for path in sorted(PACKS.glob("depth*.yaml"))]
         same = [path for path in packs if WordingPack.open(path, FIELDS, FACTS).digest == how.depth_wordings]

@@ -85,17 +85,23 @@ def train(config: SftConfig) -> bool:
 
     if config.lora and config.shard:
         raise UserError("lora: adapters need so little memory that `shard` is not made for them; leave it out")
+    if config.shard and "WORLD_SIZE" not in os.environ:
+        raise UserError(
+            f"shard: {config.shard} spreads the model over several processes, and this is one: start it with torchrun "
+            "--nproc-per-node N -m vlm3train.cli sft, or leave it out"
+        )
     out = Path(config.out)
     checkpoint = _checkpoint(config, out)
     mixture = Mixture.load(config.mixture)
     mixture.schedule()  # a dataset that is missing shows here, before minutes of loading a model
 
     from vlm3train import fast
-    from vlm3train.arguments import arguments, compiles
+    from vlm3train.arguments import arguments, check_reports, compiles
     from vlm3train.label_facts import write_label_facts
     from vlm3train.models import load_model, load_processor
     from vlm3train.trainer import StreamTrainer
 
+    check_reports(config)
     processor = load_processor(config.model, config.image_resize)
     model = prepared(load_model(config.model, config.weights), config.lora, config.freeze, config.seed)
     is_fast = fast.is_fast(model)

@@ -110,7 +110,7 @@ def killed(scenario: Scenario, name: str, seed: int, first: int, kills: int, unt
     """Signal runs of a scenario at random moments, until `kills` of them hit."""
     outcomes, took_s = Outcomes(), prepared(scenario)
     in_a_row, tries = 0, 0
-    while outcomes.cases < kills and time.time() < until:
+    while outcomes.cases < kills and (time.time() < until or not outcomes.cases):
         rng, tries = rng_for(seed, "kill", name, first, tries), tries + 1
         number = SIGNALS[rng.integers(len(SIGNALS))]
         child = Child(scenario)

@@ -79,7 +79,7 @@ def test_every_way_to_fail_is_seen():
 
 
 def test_a_crash_and_a_hang_are_seen_and_the_other_cases_go_on(monkeypatch, tmp_path):
-    monkeypatch.setattr(sandbox, "HANG_S", 1.0)
+    monkeypatch.setattr(sandbox, "HANG_S", 5.0)  # a busy machine may well halt a process for one
     code = "import sys; from tests.gauntlet import targets, worker; targets.opened = lambda *_: run; worker.main()"
     script = tmp_path / "script.py"
     script.write_text(

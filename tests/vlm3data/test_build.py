@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -163,14 +165,17 @@ def test_a_killed_build_goes_on_and_ends_with_the_same_bytes(tmp_path, engine):
     out = tmp_path / "out"
     command = [sys.executable, "-m", "vlm3data.cli", "build", "jsonl", "--root", str(root), "--out", str(out)]
     command += ["--focal", "150", "--shard-size", "3", "--workers", "2", "--engine", engine]
-    process = subprocess.Popen(command, start_new_session=True)
-    deadline = time.monotonic() + 60
-    while not list(out.glob("*.manifest.json")) and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.002)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    committed = len(list(out.glob("*.manifest.json")))
-    assert 0 < committed < 40, "the kill must hit the middle of the build"
+    for _ in range(5):  # on a busy machine a kill may come when all is done: that one tells nothing
+        shutil.rmtree(out, ignore_errors=True)
+        process = subprocess.Popen(command, start_new_session=True)
+        while not list(out.glob("*.manifest.json")) and process.poll() is None:
+            time.sleep(0.002)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        if 0 < len(list(out.glob("*.manifest.json"))) < 40:
+            break
+    assert 0 < len(list(out.glob("*.manifest.json"))) < 40, "the kill must hit the middle of the build"
     assert not (out / "dataset.json").exists()
     subprocess.run(command, check=True, capture_output=True)
     assert directory_bytes(out) == directory_bytes(tmp_path / "reference")
@@ -184,6 +189,17 @@ def test_another_builds_output_is_refused_and_left_alone(tmp_path, toy_root):
         with pytest.raises(UserError, match="of another build"):
             build(config(toy_root, **changed), str(out), workers=1)
     assert directory_bytes(out) == before
+
+
+def test_a_build_that_left_no_sample_makes_way_for_another(tmp_path, toy_root):
+    out = tmp_path / "out"
+    bad = write_jsonl(tmp_path / "bad", [{"image": "none.jpg", "pixel_coords": [[1, 1]], "depth": [1.0]}] * 7)
+    with pytest.raises(UserError, match=r"dropped \d+ of 7 samples"):
+        build(config(bad, options={"depth_kind": "z"}), str(out), workers=1)
+    assert manifests(out)  # a shard was finished, without a sample
+    build(config(toy_root), str(out), workers=1)
+    build(config(toy_root), str(tmp_path / "reference"), workers=1)
+    assert directory_bytes(out) == directory_bytes(tmp_path / "reference")
 
 
 def test_the_limit_counts_samples_and_the_split_is_the_files(tmp_path, toy_root):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from tests.conftest import jsonl_line, needs_realdata, write_jsonl
 from vlm3data.cli import app
 from vlm3data.command import run_app
 from vlm3data.shards import read_samples
+from vlm3data.wording import PACKS
 
 
 def run(*arguments: object) -> int:
@@ -113,9 +115,23 @@ def test_a_flag_reaches_the_source_and_the_task(tmp_path, toy_root, capsys):
         (
             ["build", "jsonl", "--out", "{toy}/toy_train.jsonl", "--root", "{toy}", "--focal", "150"],
             1,
-            "FileExistsError",
+            "toy_train.jsonl: File exists",
         ),
-        (["verify", "{toy}/toy_train.jsonl"], 1, "no dataset"),
+        (["build", "jsonl", "--out", "o"], 1, "error: --root is missing: say where the dataset lies$"),
+        (["build", "jsonl", "--out", "o", "--task", "pose"], 2, "unknown flag --task; .*; did you mean --tasks\\?$"),
+        (["build", "jsonl", "--out", "o", "--pixel", "3"], 2, "unknown flag --pixel; .*; did you mean --pixels\\?$"),
+        (["build", "synthetic", "--out", "o", "--hfov-deg", "60"], 1, "hfov_deg: has too few values .found ..60..."),
+        (
+            ["build", "jsonl", "--out", "o", "--root", "{toy}", "--wordings", "depth_shrt"],
+            1,
+            "wordings depth_shrt: there is no such file, and of our own packs only .*depth_short",
+        ),
+        (["synth", "--layout", "rgbd", "--out", "o", "--frams", "3"], 2, "did you mean --frames"),
+        (["mix", "show", "{tmp}"], 1, "is a directory; name a YAML file"),
+        (["mix", "show", "mixtures/demo.yaml", "--samples", "0"], 2, "--samples, .* must be at least 1"),
+        (["mix", "simulate", "mixtures/demo.yaml", "--plot", "p.txt"], 2, "p.txt: name a file that ends in .png"),
+        (["verify", "{tmp}"], 1, "there is no dataset.json in it; name the directory that `vlm3data build` wrote"),
+        (["verify", "{toy}/toy_train.jsonl"], 1, "no dataset at .*: it is a file; name the directory"),
         (["verify", "nowhere"], 1, "there is no such directory"),
         (["mix", "show", "nowhere.yaml"], 1, "nowhere.yaml: there is no such file"),
         (["dance"], 2, "dance"),
@@ -130,6 +146,36 @@ def test_a_mistake_is_one_line_and_an_exit_code(tmp_path, toy_root, capsys, argu
     assert line.startswith("error: ")
     assert re.search(message, line)
     assert "Traceback" not in error
+
+
+def test_a_path_that_cannot_be_written_is_named_without_the_name_it_is_first_written_under(tmp_path, toy_root, capsys):
+    out = tmp_path / "out"
+    assert run("build", "jsonl", "--root", toy_root, "--out", out, "--focal", 150, "--workers", 1) == 0
+    for place, said in (
+        (tmp_path, "Is a directory"),
+        (tmp_path / "none" / "card.md", "No such file or directory .is "),
+    ):
+        capsys.readouterr()
+        assert run("card", out, "--out", place) == 1
+        assert re.match(rf"error: {re.escape(str(place))}: {said}", capsys.readouterr().err.splitlines()[-1])
+
+
+def test_names_of_tasks_may_have_spaces_between_and_pairs_alone_have_no_labels(tmp_path, capsys):
+    small = ["--limit", 2, "--workers", 1, "--width-px", 96, "--height-px", 96, "--focal", 80]
+    assert run("build", "synthetic", "--out", tmp_path / "a", "--tasks", "depth, pose", *small) == 0
+    assert "labels kept" in capsys.readouterr().out
+    assert run("build", "synthetic", "--out", tmp_path / "b", "--tasks", "pose", *small) == 0
+    assert "labels" not in capsys.readouterr().out
+
+
+def test_a_pack_of_ours_is_named_or_given_by_its_path(tmp_path, toy_root):
+    def build_with(pack: object) -> dict:
+        shared = ["--root", toy_root, "--focal", 150, "--workers", 1, "--wordings", pack]
+        assert run("build", "jsonl", "--out", tmp_path / Path(str(pack)).stem, *shared) == 0
+        return json.loads((tmp_path / Path(str(pack)).stem / "dataset.json").read_bytes())["config"]["tasks"]
+
+    copied = shutil.copy(PACKS / "depth_short.yaml", tmp_path / "mine.yaml")
+    assert build_with("depth_short") == build_with(copied)
 
 
 def test_too_many_drops_exit_with_1(tmp_path, capsys):

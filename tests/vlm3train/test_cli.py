@@ -39,6 +39,8 @@ def test_every_commands_help_has_an_example(command, capsys):
         (["sft", "{good}", "--model", "{tmp}"], 1, "no config.json in it"),
         (["sft", "{good}", "--model", "{tmp}/none"], 1, "no such directory"),
         (["sft", "{good}", "--model", "{bert}"], 1, "is a bert model; only a model that takes images"),
+        (["sft", "{good}", "--model", "{model}", "--shard", "grads"], 1, "start it with torchrun"),
+        (["sft", "{good}", "--model", "{model}", "--report-to", "wandbb"], 1, "report_to: wandbb is not known, or its"),
         (["init-tiny", "--out", "{tmp}/m", "--size", "huge"], 1, "unknown size 'huge'; known: tiny, "),
         (["init-tiny"], 2, "--out"),
         (["eval", "--model", "{bert}", "--shards", "{tmp}/none"], 1, "none"),
@@ -55,6 +57,7 @@ def test_a_mistake_is_one_line(arguments, code, said, tmp_path: Path, mixture, s
         (tmp_path / name / "config.json").write_text(config)
     places = {name: str(tmp_path / f"{name}.yaml") for name in ("bad", "list", "good")}
     places |= {"tmp": str(tmp_path), "bert": str(tmp_path / "bert"), "bare": str(tmp_path / "bare"), "shards": shards}
+    places["model"] = str(model_dir)
     assert run_app(app, [argument.format(**places) for argument in arguments]) == code
     error = capsys.readouterr().err
     assert error.count("\n") == 1

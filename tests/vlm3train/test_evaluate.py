@@ -244,7 +244,7 @@ def test_a_raw_dataset_is_scored_as_its_shards_are(model_dir, tmp_path, capsys):
     assert "unknown flag --no-such-flag" in capsys.readouterr().err
 
 
-def test_the_papers_tables_stand_beside_and_the_plots_are_drawn(pairs, tmp_path, capsys):
+def test_the_papers_tables_stand_beside_and_the_plots_are_drawn(pairs, tmp_path, capsys, monkeypatch):
     samples = list(read_samples(pairs))
     predictions = ask_all(_oracle, ("model", "toy"), samples, 4)
     rows = rows_of(predictions)
@@ -258,8 +258,11 @@ def test_the_papers_tables_stand_beside_and_the_plots_are_drawn(pairs, tmp_path,
     assert next(one for one in told.values() if "AUC" in one["title"])["ours"][0]["values"] == [None, None, 100.0]
     nuscenes = beside([replace(row, source="nuscenes") for row in rows])[0]["ours"][0]["values"]
     assert nuscenes == [None, None, 1.0, None, None, None, None, None, None]
+    monkeypatch.setenv("COLUMNS", "80")
     print_beside(rows)
-    assert "unparsed" not in capsys.readouterr().err
+    printed = capsys.readouterr()
+    assert "unparsed" not in printed.err
+    assert "…" not in printed.out  # no name and no number is cut short
     (path,) = plot_depth(predictions, tmp_path / "plots")
     assert path.read_bytes()[:4] == b"\x89PNG"
     nothing = [replace(one, answer="?") for one in predictions]

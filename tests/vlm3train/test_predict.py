@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import struct
@@ -20,7 +21,16 @@ from vlm3data.geometry import project
 from vlm3data.mixture import Mixture
 from vlm3data.types import UserError
 from vlm3train.cli import app
-from vlm3train.label_facts import FILE, LabelFacts, differences, facts_of, read_label_facts, write_label_facts
+from vlm3train.cli_predict import predict
+from vlm3train.label_facts import (
+    FILE,
+    SHAPING,
+    LabelFacts,
+    differences,
+    facts_of,
+    read_label_facts,
+    write_label_facts,
+)  # fmt: skip
 from vlm3train.predict import PAPERS, depth_task, depths, grid_of, open_photo, point_cloud, settled, write_cloud
 
 HOW = PAPERS.model_copy(update={"focal_px": 190.0, "label_depth": "z"})
@@ -227,6 +237,13 @@ def test_what_datasets_differ_in_is_null_and_must_be_said(tmp_path, shards):
     with pytest.raises(UserError, match="differ in label_depth; say which with --label-depth"):
         settled("m", facts, label_depth=None)
     assert settled("m", facts, label_depth="z").label_depth == "z"
+    known = [name.replace("_", "-") for name in inspect.signature(predict).parameters]
+    for setting in set(SHAPING) - {"depth_wordings"}:
+        with pytest.raises(UserError, match=f"differ in {setting}; ") as caught:
+            settled("m", facts.model_copy(update={setting: None}), **{setting: None})
+        said = str(caught.value)
+        assert "that file" in said or re.findall(r"--([a-z-]+)", said)
+        assert set(re.findall(r"--([a-z-]+)", said)) <= set(known)
     (tmp_path / "model" / FILE).write_text("{")
     with pytest.raises(UserError, match="is damaged"):
         read_label_facts(str(tmp_path / "model"))

@@ -88,6 +88,10 @@ def _config(about: Mapping[str, Any]) -> Iterator[str]:
     yield "## How it was built"
     yield ""
     rows = [(title, f"`{_code(config[key])}`") for key, title in CONFIG.items() if config.get(key) is not None]
+    if config.get("store") == "original":
+        rows.insert(0, ("images", "the source's own; unified whenever they are read, as below or as the mixture says"))
+    else:
+        rows.insert(0, ("images", "unified as below"))
     rows += [
         ("depth kind of the source", f"`{_code(facts['depth_kind'])}`"),
         ("pixel centres of the source", _text(facts["pixel_centre"])),

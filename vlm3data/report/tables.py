@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.table import Table
@@ -22,16 +22,10 @@ def print_build(dataset: Mapping[str, Any], out: str) -> None:
     console = open_console()
     table = Table(show_header=False)
     labels, drops = dataset["labels"], dataset["drops"]
-    depth_kind = dataset["facts"]["depth_kind"]
     rows = [
         ("samples", f"{dataset['samples']:,}"),
         ("shards", f"{len(dataset['shards']):,} ({dataset['bytes'] / 1e6:,.1f} MB)"),
-        (
-            "labels kept",
-            f"{labels['kept']:,} ({depth_kind} in the source, {dataset['config']['label_depth']} here)",
-        ),
-        ("labels cut", _counts(labels["cut"])),
-        ("labels dropped", _counts(labels["dropped"])),
+        *(_labels(dataset) if labels["kept"] or labels["cut"] or labels["dropped"] else ()),
         ("samples dropped", _counts(drops)),
         ("samples cut", _counts(dataset["cuts"])),
         *([("tasks unasked", _counts(dataset["unasked"]))] if dataset["unasked"] else []),
@@ -84,6 +78,15 @@ def print_counts(written: Mapping[str, Any], out: str) -> None:
     console = open_console()
     console.print(f"wrote {out}", soft_wrap=True, highlight=False)
     console.print(table)
+
+
+def _labels(dataset: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield what became of the depth labels, which tasks about pairs alone have not."""
+    labels, depth_kind = dataset["labels"], dataset["facts"]["depth_kind"]
+    kinds = f"{depth_kind} in the source, {dataset['config']['label_depth']} here"
+    yield "labels kept", f"{labels['kept']:,} ({kinds})"
+    yield "labels cut", _counts(labels["cut"])
+    yield "labels dropped", _counts(labels["dropped"])
 
 
 def _focal_length(config: Mapping[str, Any]) -> str:

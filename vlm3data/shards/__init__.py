@@ -15,7 +15,7 @@ from vlm3data.shards.index import INDEX_PARQUET, write_index
 from vlm3data.shards.original import Unify
 from vlm3data.shards.read import CorruptSampleError, Dataset, read_samples
 from vlm3data.shards.verify import verify
-from vlm3data.shards.write import ShardTally, committed, manifests_of, summaries, summary_of, write_shard
+from vlm3data.shards.write import ShardTally, committed, keep_only, manifests_of, summaries, summary_of, write_shard
 
 __all__ = [
     "INDEX_PARQUET",
@@ -25,6 +25,7 @@ __all__ = [
     "ShardTally",
     "Unify",
     "committed",
+    "keep_only",
     "manifests_of",
     "read_samples",
     "summaries",

@@ -38,6 +38,7 @@ from vlm3data.types import (
     UserError,
     View,
 )
+from vlm3data.wording import pack_path
 
 
 class Unify(NamedTuple):
@@ -85,7 +86,7 @@ def keep_packs(fs: AbstractFileSystem, directory: str, tasks: Mapping[str, Mappi
     """Write the wording packs that `tasks` name beside the shards: reading them takes their words."""
     for name, options in tasks.items():
         if options.get("wordings"):
-            pack = read_yaml(options["wordings"])
+            pack = read_yaml(pack_path(options["wordings"], name))
             write_whole(fs, f"{directory}/{pack_name(name)}", orjson.dumps(pack, option=orjson.OPT_INDENT_2))
 
 

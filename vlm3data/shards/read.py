@@ -353,8 +353,10 @@ def _refuse_to_unify(url: str, unify: Unify, about: dict[str, Any]) -> None:
 
 
 def _what_is_missing(fs: Any, directory: str, url: str) -> str:
+    if fs.isfile(directory):
+        return f"no dataset at {url}: it is a file; name the directory that `vlm3data build` wrote"
     if not fs.exists(directory):
         return f"no dataset at {url}: there is no such directory; build it with `vlm3data build ... --out {url}`"
     if list_files(fs, directory, MANIFEST):
         return f"the dataset at {url} is half built (no {DATASET}): run its `vlm3data build` again to finish it"
-    return f"no dataset at {url}: there is no {DATASET} in it"
+    return f"no dataset at {url}: there is no {DATASET} in it; name the directory that `vlm3data build` wrote"

@@ -117,6 +117,19 @@ def summaries(fs: AbstractFileSystem, directory: str) -> dict[str, dict[str, Any
     return dict(zip(names, map(summary_of, manifests_of(fs, directory, names)), strict=True))
 
 
+def keep_only(
+    fs: AbstractFileSystem, directory: str, manifests: Mapping[str, dict[str, Any]], digests: Mapping[str, str]
+) -> dict[str, dict[str, Any]]:
+    """Delete shards without a sample that are none of `digests`, by name; return what is left of `manifests`."""
+    left = dict(manifests)
+    for name, manifest in manifests.items():
+        if digests.get(name) != manifest["config"] and not manifest["samples"]:
+            fs.rm_file(f"{directory}/{name}{MANIFEST}")  # first: a tar without it does not exist
+            fs.rm_file(f"{directory}/{name}.tar")
+            del left[name]
+    return left
+
+
 def summary_of(manifest: dict[str, Any]) -> dict[str, Any]:
     """Return a manifest without its members."""
     return {key: value for key, value in manifest.items() if key != "members"}

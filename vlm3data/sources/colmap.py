@@ -92,7 +92,7 @@ class ColmapSource:
         if root and not self._fs.isdir(path):
             raise UserError(f"--root {root}: there is no such directory")
         if not root and not (options.images and options.model):
-            raise UserError("--root (missing): give the workspace, or both --images and --model")
+            raise UserError("--root is missing: give the workspace, or both --images and --model")
         self._workspaces = {workspace.name: workspace for workspace in self._find(path)}
         if options.metres_per_unit is not None:
             if len(self._workspaces) > 1:

@@ -18,7 +18,7 @@ from vlm3data.config import Config
 from vlm3data.formats.depth_file import decode_depth_file
 from vlm3data.formats.mat5 import read_struct
 from vlm3data.images import decode_rgb
-from vlm3data.storage import list_files, open_store, read_below, read_whole
+from vlm3data.storage import list_files, open_root, read_below, read_whole
 from vlm3data.types import Camera, Drop, Float32Array, Frame, SceneRef, SourceFacts, UInt8Array, UserError
 
 SIZE_PX = (640, 480)
@@ -49,9 +49,7 @@ class IbimsSource:
     )
 
     def __init__(self, root: str, options: Options, seed: int) -> None:
-        self._fs, self._given = open_store(root)
-        if not root or not self._fs.isdir(self._given):
-            raise UserError(f"--root {root or '(missing)'}: there is no such directory")
+        self._fs, self._given = open_root(root)
         self._directory, self._is_raw = self._form()
         self._names, listing = self._list()
         self._stamp = xxhash.xxh3_64_hexdigest(f"{self._is_raw}\n{listing}".encode())

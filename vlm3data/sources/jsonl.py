@@ -22,7 +22,7 @@ from pydantic import AliasChoices, Field, ValidationError
 
 from vlm3data.config import Config, explain
 from vlm3data.exif import UPRIGHT, read_exif
-from vlm3data.storage import list_files, open_store, read_below
+from vlm3data.storage import list_files, open_root, read_below
 from vlm3data.types import Camera, DepthKind, DepthPoints, Drop, Frame, SceneRef, SourceFacts, UserError
 
 LINES_PER_SCENE = 64
@@ -60,7 +60,7 @@ class JsonlSource:
 
     def __init__(self, root: str, options: Options, seed: int) -> None:
         self.options = options
-        self._fs, path = open_store(root)
+        self._fs, path = open_root(root, "file or directory")
         self._files = self._find(path, root)
         self._recorded: dict[str, DepthKind | None] = {file: self._kind_in(file) for file in self._files}
         self.facts = SourceFacts(
@@ -184,8 +184,6 @@ class JsonlSource:
                 raise UserError(explain(error, JsonlRecord, f"{file}: line 1")) from error
 
     def _find(self, path: str, root: str) -> list[str]:
-        if not root or not self._fs.exists(path):
-            raise UserError(f"--root {root or '(missing)'}: there is no such file or directory")
         files = [path] if self._fs.isfile(path) else list_files(self._fs, path, ".jsonl")
         if not files:
             raise UserError(f"--root {root}: there is no .jsonl file in this directory")

@@ -22,7 +22,7 @@ from vlm3data.config import Config
 from vlm3data.formats.hdf5 import array_size, read_array
 from vlm3data.formats.scene_info import Photo, SceneInfo, read_scene_info
 from vlm3data.geometry.camera import resized
-from vlm3data.storage import list_files, open_store, path_below, read_below
+from vlm3data.storage import list_files, open_root, path_below, read_below
 from vlm3data.types import Camera, Cut, Drop, Float32Array, Frame, SceneRef, SourceFacts, UserError
 
 UNDISTORTED = "Undistorted_SfM"
@@ -67,9 +67,7 @@ class MegadepthSource:
     )
 
     def __init__(self, root: str, options: Options, seed: int) -> None:
-        self._fs, self._root = open_store(root)
-        if not root or not self._fs.isdir(self._root):
-            raise UserError(f"--root {root or '(missing)'}: there is no such directory")
+        self._fs, self._root = open_root(root)
         self._files = list_files(self._fs, self._find(options.scene_info), ".npz")
         if not self._files:
             raise UserError(f"--root {root}: its scene_info directory holds no .npz file")

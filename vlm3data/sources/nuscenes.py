@@ -19,7 +19,7 @@ from vlm3data.geometry import invert_pose
 from vlm3data.geometry.boxes import SIGNS
 from vlm3data.geometry.lidar import nearest_per_pixel, project_points
 from vlm3data.geometry.occlusion import Sweep, visible
-from vlm3data.storage import open_store, read_below
+from vlm3data.storage import open_root, read_below
 from vlm3data.types import Box3D, Camera, DepthPoints, Drop, Float64Array, Frame, SceneRef, SourceFacts, UserError
 
 CameraName = Literal["CAM_FRONT", "CAM_FRONT_RIGHT", "CAM_BACK_RIGHT", "CAM_BACK", "CAM_BACK_LEFT", "CAM_FRONT_LEFT"]
@@ -60,7 +60,7 @@ class NuscenesSource:
         if options.published and options.sweeps:
             raise UserError("source nuscenes: the published curation knows no sweeps: leave out one of the two")
         self.options = options
-        self._fs, self._root = open_store(root)
+        self._fs, self._root = open_root(root)
         self._version = self._find_version(root)
         self._tables = open_tables(self._fs, posixpath.join(self._root, self._version), sweeps=options.sweeps > 0)
         self._scan = lru_cache(maxsize=1)(self._read_scan)  # six cameras follow each other
@@ -212,12 +212,7 @@ class NuscenesSource:
 
     def _find_version(self, root: str) -> str:
         """Return the version to read: the one asked for, or the only one there is."""
-        try:
-            entries = self._fs.ls(self._root, detail=True) if root else []
-        except (FileNotFoundError, NotADirectoryError):
-            entries = []
-        if not entries:
-            raise UserError(f"--root {root or '(missing)'}: there is no such directory, or it is empty")
+        entries = self._fs.ls(self._root, detail=True)
         # The archives v1.0-*.tgz often lie beside what was in them.
         directories = (str(entry["name"]) for entry in entries if entry["type"] == "directory")
         names = (posixpath.basename(path.rstrip("/")) for path in directories)

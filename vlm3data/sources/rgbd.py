@@ -21,7 +21,7 @@ from vlm3data.formats.rgbd.cameras import common_size_px, depth_camera_of, find_
 from vlm3data.formats.rgbd.depth import DepthMaps
 from vlm3data.formats.rgbd.patterns import SCANNET_CPP, Patterns, listed
 from vlm3data.formats.rgbd.poses import read_poses
-from vlm3data.storage import open_store
+from vlm3data.storage import open_root
 from vlm3data.types import Drop, Frame, SceneRef, SourceFacts, UserError
 
 DEEPEST = 3
@@ -41,9 +41,7 @@ class RgbdSource:
 
     def __init__(self, root: str, options: Options, seed: int) -> None:
         self.options = options
-        self._fs, self._root = open_store(root)
-        if not root or not self._fs.isdir(self._root):
-            raise UserError(f"--root {root or '(missing)'}: there is no such directory")
+        self._fs, self._root = open_root(root)
         self._named = options.patterns
         self._patterns = Patterns.load(options.patterns) if options.patterns else self._without_yaml()
         patterns = self._patterns

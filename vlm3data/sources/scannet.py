@@ -18,7 +18,7 @@ from vlm3data.config import Config
 from vlm3data.formats.scannet.recording import Form, Recording, find_form, open_recording
 from vlm3data.formats.scannet.scan import Scan
 from vlm3data.formats.scannet.splits import split_of
-from vlm3data.storage import open_store
+from vlm3data.storage import open_root
 from vlm3data.types import Drop, Float64Array, Frame, SceneRef, SourceFacts, UserError
 
 
@@ -49,10 +49,8 @@ class ScannetSource:
 
     def __init__(self, root: str, options: ScannetOptions, seed: int) -> None:
         self.options = options
-        self._fs, self._path = open_store(root)
+        self._fs, self._path = open_root(root)
         self._root = root
-        if not root or not self._fs.isdir(self._path):
-            raise UserError(f"--root {root or '(missing)'}: there is no such directory")
         self._scan = lru_cache(maxsize=2)(partial(Scan, self._fs))
         # frames() is called once for each shard that a scan is spread over
         self._poses = lru_cache(maxsize=2)(self._read_poses)

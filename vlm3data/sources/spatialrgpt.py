@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from vlm3data.config import Config, explain
 from vlm3data.formats.spatialrgpt import BenchRecord, ImageInfo, box_question
-from vlm3data.storage import open_store, read_below, read_whole
+from vlm3data.storage import open_root, open_store, read_below, read_whole
 from vlm3data.types import Camera, Drop, Frame, SceneRef, SourceFacts, UserError
 
 FILE = "SpatialRGPT-Bench_v1.json"
@@ -56,9 +56,7 @@ class SpatialRgptSource:
 
     def __init__(self, root: str, options: Options, seed: int) -> None:
         self.options = options
-        self._fs, path = open_store(root)
-        if not root or not self._fs.exists(path):
-            raise UserError(f"--root {root or '(missing)'}: there is no such file or directory")
+        self._fs, path = open_root(root, "file or directory")
         self._file = path if self._fs.isfile(path) else posixpath.join(path, FILE)
         if not self._fs.exists(self._file):
             raise UserError(f"--root {root}: there is no {FILE} in this directory")

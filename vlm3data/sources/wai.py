@@ -23,7 +23,7 @@ from vlm3data.formats.safe_npz import read_npy
 from vlm3data.formats.wai import WaiFrame, WaiScene, camera_of, pose_of, read_frame, read_scene_meta
 from vlm3data.geometry.camera import resized
 from vlm3data.images import decode_rgb
-from vlm3data.storage import list_files, open_store, read_below, read_whole
+from vlm3data.storage import list_files, open_root, read_below, read_whole
 from vlm3data.types import Drop, Float32Array, Frame, SceneRef, SourceFacts, UserError
 
 META = "scene_meta.json"
@@ -63,9 +63,7 @@ class WaiSource:
 
     def __init__(self, root: str, options: Options, seed: int) -> None:
         self.options = options
-        self._fs, self._root = open_store(root)
-        if not root or not self._fs.isdir(self._root):
-            raise UserError(f"--root {root or '(missing)'}: there is no such directory")
+        self._fs, self._root = open_root(root)
         self._scenes = self._find()
         # frames() is called once for each shard that a scene is spread over
         self._scene = lru_cache(maxsize=2)(self._read_scene)

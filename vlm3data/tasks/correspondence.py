@@ -32,7 +32,7 @@ from vlm3data.types import (
     UserError,
     View,
 )
-from vlm3data.wording import PACKS, Wording, WordingPack
+from vlm3data.wording import Wording, WordingPack, pack_path
 
 FIELDS = (("x", 1023), ("y", 7), ("grid", 2000), ("x2", 640), ("y2", 12))
 """What a wording may use, with an example each."""
@@ -72,7 +72,7 @@ class CorrespondenceTask:
 
     def __init__(self, options: Options) -> None:
         self.options = options
-        path = options.wordings or str(PACKS / "correspondence.yaml")
+        path = pack_path(options.wordings, "correspondence")
         self.pack = WordingPack.open(path, FIELDS, ())
         for number, wording in enumerate(self.pack.wordings):
             answer = wording.answer.format_map(dict(FIELDS))

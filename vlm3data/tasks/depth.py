@@ -31,7 +31,7 @@ from vlm3data.types import (
     UserError,
     View,
 )
-from vlm3data.wording import PACKS, Wording, WordingPack
+from vlm3data.wording import Wording, WordingPack, pack_path
 
 FIELDS = (("x", 1023), ("y", 7), ("grid", 2000), ("depth_m", 3.21), ("depth_cm", 321.0), ("depth_ft", 10.5315))
 """What a wording may use, with an example each."""
@@ -52,7 +52,8 @@ class DepthTask:
         grid: Annotated[int, Field(gt=1)] = 2000
         """Text coordinates are integers in [0, grid) (the paper: 2000)."""
         wordings: str = ""
-        """Wording pack in place of our own, for instance the one a released checkpoint was trained with."""
+        """Wording pack in place of our own: a file, for instance of what a released checkpoint was trained with, or
+        the name of another of ours (depth_short)."""
         reference: Literal["text", "marker"] = "text"
         """How a question says which pixel: by its coordinates, or by strokes drawn around it (with one pixel alone)."""
 
@@ -64,8 +65,8 @@ class DepthTask:
 
     def __init__(self, options: Options) -> None:
         self.options = options
-        own = {"text": "depth.yaml", "marker": "depth_marker.yaml"}[options.reference]
-        path = options.wordings or str(PACKS / own)
+        own = {"text": "depth", "marker": "depth_marker"}[options.reference]
+        path = pack_path(options.wordings, own)
         self.pack = WordingPack.open(path, FIELDS, FACTS)
         self._wordings = {kind: self.pack.fitting(depth_kind=kind) for kind in dict(FACTS)["depth_kind"]}
         for number, wording in enumerate(self.pack.wordings):

@@ -24,7 +24,7 @@ from vlm3data.tasks._objects.published import published_truth
 from vlm3data.tasks._objects.regions import GRID, Region, TextBox, regions_of, text_of
 from vlm3data.tasks._objects.saying import EXAMPLES, FACTS, check, read, say_length, sentence, values_for
 from vlm3data.types import Answered, Camera, Cut, DepthKind, Drop, Float64Array, Held, Question, SourceFacts, View
-from vlm3data.wording import PACKS, WordingPack
+from vlm3data.wording import WordingPack, pack_path
 
 
 class ObjectsTask:
@@ -49,7 +49,7 @@ class ObjectsTask:
 
     def __init__(self, options: Options) -> None:
         self.options = options
-        path = options.wordings or str(PACKS / "objects.yaml")
+        path = pack_path(options.wordings, "objects")
         self.pack = WordingPack.open(path, EXAMPLES, FACTS)
         check(self.pack, path)
         self._wordings = {name: self.pack.fitting(category=name) for name in CATEGORIES}

@@ -14,7 +14,7 @@ from vlm3data.metrics import auc, auc_trapezoid, mean_of_each, relative_success
 from vlm3data.tasks._pose.measure import measure, measure_held, supported
 from vlm3data.tasks._pose.saying import FACTS, FIELDS, check, read, says, values_for, words_of
 from vlm3data.types import Answered, Cut, DepthKind, Float64Array, Held, Move, Question, SourceFacts, View
-from vlm3data.wording import PACKS, WordingPack
+from vlm3data.wording import WordingPack, pack_path
 
 TURNS = ("yaw_deg", "pitch_deg", "roll_deg")
 NAN = float("nan")
@@ -39,7 +39,7 @@ class PoseTask:
 
     def __init__(self, options: Options) -> None:
         self.options = options
-        path = options.wordings or str(PACKS / "pose.yaml")
+        path = pack_path(options.wordings, "pose")
         self.pack = WordingPack.open(path, FIELDS, FACTS)
         check(self.pack, path)
 

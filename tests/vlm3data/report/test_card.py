@@ -8,6 +8,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from tests.tiny_shards import FACTS, depth_question, every_kind, sample, write_dataset
+from vlm3data.build import BuildConfig, build
 from vlm3data.report.card import write_card
 from vlm3data.report.target import Target
 from vlm3data.shards import ShardTally
@@ -35,6 +36,15 @@ def test_it_says_what_there_is(tmp_path):
     assert "- How deep is it at (500, 500)?<br>2.00 meters" in text
     assert "up is not known" in text
     assert card_of(str(tmp_path / "toy")) == text
+
+
+def test_it_says_whose_images_the_shards_hold(tmp_path):
+    small = {"options": {"width_px": 96, "height_px": 96}, "focal_px": 80.0, "limit": 2, "source": "synthetic"}
+    for store, said in (("unified", "unified as below"), ("original", "the source's own; unified whenever they are")):
+        build(BuildConfig.check(small | {"store": store}, "test"), str(tmp_path / store), workers=1)
+        text = card_of(str(tmp_path / store))
+        assert f"| images | {said}" in text
+        assert "| focal length, px | `80.0` |" in text
 
 
 def test_a_source_without_scale_promises_no_metre(tmp_path):
