@@ -94,3 +94,22 @@ def test_nothing_shows_through_a_surface_whose_samples_leave_gaps():
 
 def test_unknown_stays_unknown():
     assert np.isnan(register_depth(np.full((120, 160), np.nan, np.float32), CAMERA, np.eye(4), CAMERA)).all()
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_a_step_costs_the_pixels_on_both_sides_of_it_and_no_others(transposed):
+    across = V if transposed else U
+    at = (60 if transposed else 80) + np.array([-1, 0])
+    found = register_depth(np.where(across < at[1], 2.0, 4.0).astype(np.float32), CAMERA, np.eye(4), CAMERA)
+    np.testing.assert_array_equal(np.isnan(found), np.isin(across, at))
+
+
+@pytest.mark.parametrize("shift_m", [(-0.094, 0, 0), (0, -0.094, 0)])
+def test_where_a_gap_opens_at_a_step_both_sides_keep_their_depths(shift_m):
+    step = np.where((U < 80) if shift_m[0] else (V < 60), 2.0, 4.0).astype(np.float32)
+    pose = np.eye(4)
+    pose[:3, 3] = shift_m
+    found = register_depth(step, CAMERA, pose, CAMERA)
+    known = found[~np.isnan(found)]
+    assert known.size > 0.8 * found.size
+    np.testing.assert_allclose(known, np.where(known < 3, 2.0, 4.0), rtol=1e-6)
