@@ -13,7 +13,8 @@ from vlm3train.models import load_model
 
 @pytest.fixture(scope="module")
 def model(model_dir):
-    return load_model(str(model_dir)).train()
+    # In float64 what the two round differently is gone; only the norms go through float32, there and here.
+    return load_model(str(model_dir), "float64").train()
 
 
 @pytest.fixture(scope="module", params=["one size", "several sizes", "two images"])
@@ -24,7 +25,7 @@ def batch(request, processor, make_sample):
         for i, size in enumerate(sizes[request.param])
     ]
     batch = TrainCollator(processor)(samples)
-    return processor.on_device(batch)
+    return processor.on_device(batch, dtype=torch.float64)
 
 
 def _fast(model, batch):
@@ -39,7 +40,7 @@ def test_states_are_those_of_the_stock_forward(model, batch):
         stock = model.model(**inputs).last_hidden_state
         _, ours = _fast(model, batch)
     seen = batch["attention_mask"].bool()
-    torch.testing.assert_close(ours[seen], stock[seen], atol=5e-6, rtol=1e-5)
+    torch.testing.assert_close(ours[seen], stock[seen], atol=5e-7, rtol=0)  # two steps of float32 at the largest
 
 
 def test_gradients_are_those_of_the_stock_forward(model, batch):
@@ -49,9 +50,9 @@ def test_gradients_are_those_of_the_stock_forward(model, batch):
     model.zero_grad()
     places, states = _fast(model, batch)
     rows = states.flatten(0, 1).index_select(0, places.answer_at)
-    torch.nn.functional.cross_entropy(model.lm_head(rows), places.answer_ids).backward()
+    torch.nn.functional.cross_entropy(model.lm_head(rows).float(), places.answer_ids).backward()
     for name, value in model.named_parameters():
-        torch.testing.assert_close(value.grad, want[name], atol=1e-6, rtol=1e-4, msg=name)
+        torch.testing.assert_close(value.grad, want[name], atol=1e-8, rtol=1e-6, msg=name)
     model.zero_grad()
 
 
@@ -81,7 +82,7 @@ def test_the_installed_model_still_answers_as_before(model_dir, batch):
 
 
 def test_a_checkpoint_that_asks_for_eager_attention_does_not_look_ahead(model_dir, batch, model):
-    eager = load_model(str(model_dir)).train()
+    eager = load_model(str(model_dir), "float64").train()
     eager.set_attn_implementation("eager")
     install(eager)
     with torch.no_grad():
