@@ -239,6 +239,9 @@ def test_where_selects_by_the_index_and_every_epoch_visits_the_selected_once(sha
     everything = keys({"shards": str(shards), "weight": 1}, 24)
     (whole,) = Mixture.check({"datasets": {"d": {"shards": str(shards), "weight": 1}}}, "test").parts
     assert whole.selected is None, "no list of all samples' numbers where all are used"
+    (planned,) = Mixture.check({"datasets": {"d": {"shards": str(shards), "weight": 1}}}, "test").plan(3 * whole.size)
+    assert whole.dataset is not None
+    assert planned["bytes"] == pytest.approx(3 * whole.dataset.about["bytes"])
     rooms = {key for key in everything if key.startswith("room")}
     assert 0 < len(rooms) < len(set(everything))
     entry = {"shards": str(shards), "weight": 1, "where": "scene LIKE 'room%'"}

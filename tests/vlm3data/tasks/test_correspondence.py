@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
 import orjson
 import pytest
 
-from vlm3data.geometry import move_pixels, project, rays
-from vlm3data.geometry.match import match, shared_tracks
+from vlm3data.geometry import move_of, move_pixels, project, rays
+from vlm3data.geometry.match import CENTRED_PX, match, shared_tracks
 from vlm3data.geometry.warp import unify_image
 from vlm3data.randomness import rng_for
 from vlm3data.sources.synthetic import SyntheticSource
 from vlm3data.synth.trace import trace
-from vlm3data.tasks.correspondence import CorrespondenceTask, _spread
+from vlm3data.tasks.correspondence import CorrespondenceTask, _places, _spread
 from vlm3data.types import Camera, Cut, Drop, Question, SourceFacts, Tracks, UserError, View
 
 FAR_M = 120.0
@@ -356,6 +357,24 @@ def test_the_named_pixel_of_the_source_is_the_one_that_holds_the_place():
     xy_px = np.array([truth["xy_px"] for truth in truths])
     one = ROOM_VIEWS[0]
     np.testing.assert_allclose(project(one.camera, rays(one.source_camera, xy_px)), named_px, atol=1e-6)
+
+
+def test_each_match_is_in_the_moved_images_beside_its_pixels_middle_or_cropped_away():
+    task = CorrespondenceTask(CorrespondenceTask.Options())
+    stored = task.to_source(asked(ROOM_VIEWS, pixels=400), ROOM_VIEWS)
+    moves = [move_of(view.source_camera, 330.0) for view in ROOM_VIEWS]
+    cut: Counter[str] = Counter()
+    kept = task.to_view(stored, moves, cut)
+    xy_px = [project(moves[i].camera, rays(moves[i].source_camera, xy)) for i, xy in enumerate(_places(stored))]
+    size = [(move.camera.width_px, move.camera.height_px) for move in moves]
+    inside = np.all([((xy >= 0) & (xy < size[i])).all(axis=1) for i, xy in enumerate(xy_px)], axis=0)
+    centred = (np.abs(xy_px[0] % 1 - 0.5) <= CENTRED_PX).all(axis=1)
+    assert cut == {"cropped": (~inside).sum(), "off_centre": (inside & ~centred).sum()}
+    assert min(len(kept), *cut.values()) > 5
+    assert [question.truth["pixel_px"] for question in kept] == np.floor(xy_px[0][inside & centred]).tolist()
+    np.testing.assert_allclose(
+        [question.truth["pixel2_px"] for question in kept], xy_px[1][inside & centred], atol=0.0006
+    )
 
 
 def test_another_pack_must_say_the_point(tmp_path):
