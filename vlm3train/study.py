@@ -118,17 +118,17 @@ def _row(run: Run, spec: StudySpec, folder: Path) -> dict[str, Any]:
         "mixture": run.mixture_name,
         "model": run.model,
         "steps": run.steps,
-        "samples": run.steps * about["samples_per_step"],
-        "shares": shares_of(Mixture.load(folder / "mixture.yaml")),
+        "samples": (samples := run.steps * about["samples_per_step"]),
+        "shares": shares_of(Mixture.load(folder / "mixture.yaml"), samples),
         "scores": scores,
         "unparsed": sum(row["unparsed"] for row in rows) / sum(row["questions"] for row in rows),
         "score": float(np.mean(list(scores.values()))),
     }
 
 
-def shares_of(mixture: Mixture) -> dict[str, float]:
-    """Return the share of each member at the mixture's top."""
+def shares_of(mixture: Mixture, samples: int | None = None) -> dict[str, float]:
+    """Return the share of each member at the mixture's top, over a run of so many samples (None: the planned ones)."""
     shares: dict[str, float] = defaultdict(float, dict.fromkeys(datasets_of(mixture), 0.0))
-    for part, share in zip(mixture.parts, mixture.shares(), strict=True):
+    for part, share in zip(mixture.parts, mixture.shares_over_run(samples), strict=True):
         shares[part.name.partition("#")[0].partition("/")[0]] += share
     return dict(shares)

@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Self
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from vlm3data.config import Config
 from vlm3data.mixture import Mixture
 from vlm3data.mixture_spec import read_spec
 from vlm3data.randomness import rng_for
+from vlm3train.controls import is_error
 
 VARIED = ("model", "mixture", "out", "steps", "resume")
 """Settings of a run that the study itself gives."""
@@ -53,7 +54,15 @@ class Evaluation(Config):
     batch_size: Annotated[int, Field(gt=0)] = 64
     max_new_tokens: Annotated[int, Field(gt=0)] = 64
     metric: str = "delta1"
-    """A run's score is the mean of this metric over the datasets (and tasks) that have it."""
+    """A run's score is the mean of this metric, a share of right answers, over the datasets (and tasks) that have it."""
+
+    @field_validator("metric")
+    @classmethod
+    def _is_a_share(cls, metric: str) -> str:
+        # More of an error is no better score, and an answer that does not parse has none.
+        if is_error(metric):
+            raise ValueError("is an error, and a study looks for the highest score: take a share, such as within_3px")
+        return metric
 
 
 class StudySpec(Config):
@@ -124,8 +133,10 @@ def mixtures_of(spec: StudySpec) -> dict[str, dict[str, Any]]:
 
 
 def reweighted(path: str, weights: dict[str, float]) -> dict[str, Any]:
-    """Return a mixture that extends the file at `path` with other weights, by dataset path."""
+    """Return a mixture that extends the file at `path` with other weights, by dataset path, for the whole run."""
     values: dict[str, Any] = {"extends": str(Path(path).absolute()), "weighting": {"scheme": "explicit"}}
+    if read_spec(path).get("schedule"):
+        values["schedule"] = []  # its stages' weights would take the place of these
     for dataset, weight in weights.items():
         *groups, leaf = dataset.split("/")
         place = values.setdefault("datasets", {})

@@ -51,6 +51,25 @@ def test_a_file_that_changed_makes_another_run(planned):
     assert runs_of(spec(mixtures={"even": str(planned)}))[0].digest != before
 
 
+def test_new_weights_hold_for_the_whole_run_whatever_stages_the_file_has(planned, tmp_path):
+    planned.write_text(
+        planned.read_text() + "schedule: [{until: 0.5, weights: {a: 9}}, {until: 0.75, weights: {b: 0}}]\n"
+    )
+    scheduled = shares_of(Mixture.load(planned))
+    assert scheduled["a"] > 0.4
+    assert shares_of(Mixture.load(planned), 500)["a"] == pytest.approx(9 / 12)
+    path = tmp_path / "new.yaml"
+    path.write_text(yaml.safe_dump(reweighted(str(planned), {"a": 3, "b": 3, "wild": 4})))
+    for samples in (None, 10, 500, 5000):
+        assert shares_of(Mixture.load(path), samples) == pytest.approx({"a": 0.3, "b": 0.3, "wild": 0.4})
+
+
+@pytest.mark.parametrize("metric", ["epe_px", "distance_abs_rel", "rotation_deg"])
+def test_a_study_is_not_led_by_an_error(planned, metric):
+    with pytest.raises(UserError, match=r"evaluate\.metric.*take a share"):
+        spec(mixtures={"even": str(planned)}, evaluate={"shards": ["s"], "metric": metric})
+
+
 def test_new_weights_reach_into_groups_and_leave_the_rest(planned, tmp_path):
     path = tmp_path / "new.yaml"
     path.write_text(yaml.safe_dump(reweighted(str(planned), {"a": 3, "wild/c": 0})))
