@@ -11,6 +11,9 @@ import pyarrow.parquet as pq
 from vlm3data.mixture import Mixture
 from vlm3data.shards import Dataset
 
+PATCHES_PX = 32
+"""Sides are cut to multiples of this."""
+
 
 class ImageSizes:
     """Pixels of the samples of a mixture, four bytes a sample where a dataset has images of several sizes."""
@@ -35,9 +38,14 @@ class ImageSizes:
 
 def _pixels(dataset: Dataset) -> int | np.ndarray[tuple[int], np.dtype[np.uint32]]:
     """Return the pixels of all views of each sample; one number where all have as many in one view."""
-    columns = ["width_px", "height_px", "views"]
+    columns = ["width_px", "height_px", "views", "source_focal_px"]
     found = dataset.index_parquet()
     table = pq.read_table(found if isinstance(found, str) else io.BytesIO(found), columns=columns)
-    width, height, views = (table[name].to_numpy().astype(np.uint32) for name in columns)
+    width, height, views = (table[name].to_numpy().astype(np.uint32) for name in columns[:3])
+    config = dataset.about["config"]
+    if dataset.unifier is not None and config["focal_mode"] != "none":
+        # The index has the stored images; what is dealt out are those that they become.
+        scale = (dataset.unify.focal_px or config["focal_px"]) / table["source_focal_px"].to_numpy()
+        width, height = ((side * scale // PATCHES_PX * PATCHES_PX).astype(np.uint32) for side in (width, height))
     pixels = width * height * views
     return int(pixels[0]) if len(pixels) and (pixels == pixels[0]).all() else pixels

@@ -7,15 +7,20 @@ import signal
 import time
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from vlm3data.build import BuildConfig, build
 from vlm3data.mixture import Mixture
+from vlm3data.shards.original import Unify
 from vlm3data.stream import open_stream
 from vlm3data.types import UserError
+from vlm3train import image_sizes
 from vlm3train.data import Layout, LocalBatches, make_loader
 from vlm3train.image_sizes import ImageSizes
 
@@ -95,6 +100,24 @@ def test_what_a_worker_refuses_is_said_in_its_own_words(mixture, workers):
     batches = LocalBatches(Mixture.load(mixture), Layout(0, 1, 2), 0)
     with pytest.raises(UserError, match=r"\Asample x: is refused\Z"):
         next(iter(make_loader(batches, refuse, workers)))
+
+
+def test_images_that_are_unified_when_read_count_as_what_they_become(tmp_path):
+    focal_px = [160.0, 80.0, 160.0, 80.0, 40.0]
+    table = {"width_px": [256] * 5, "height_px": [256] * 5, "views": [1] * 5, "source_focal_px": focal_px}
+    pq.write_table(pa.table(table), tmp_path / "index.parquet")
+
+    def pixels(focal_px=None, mode="uniform", unifier="one"):
+        about = {"config": {"focal_mode": mode, "focal_px": 80.0}}
+        dataset = SimpleNamespace(
+            index_parquet=lambda: str(tmp_path / "index.parquet"), about=about, unifier=unifier, unify=Unify(focal_px)
+        )
+        found = image_sizes._pixels(dataset)
+        return found if isinstance(found, int) else found.tolist()
+
+    assert pixels() == [128 * 128, 256 * 256, 128 * 128, 256 * 256, 512 * 512]
+    assert pixels(focal_px=40.0) == [64 * 64, 128 * 128, 64 * 64, 128 * 128, 256 * 256]
+    assert pixels(mode="none") == pixels(unifier=None) == 256 * 256
 
 
 def die(samples):

@@ -12,7 +12,7 @@ from vlm3data.build import BuildConfig, build
 from vlm3data.cli import app as build_app
 from vlm3data.command import run_app
 from vlm3data.shards import read_samples
-from vlm3data.types import Answered, UserError
+from vlm3data.types import Answered, Sample, UserError
 from vlm3train.asking import ask_all
 from vlm3train.bootstrap import Bootstrap, interval
 from vlm3train.cli import app
@@ -205,6 +205,22 @@ def test_medians_and_what_counts_only_parsed_answers(make_sample):
     assert row.more["delta1_of_parsed"] == pytest.approx(2 / 4)
     assert row.more["abs_rel"] == pytest.approx((0.05 + 0.5 + 0.5 + 0.1) / 4)
     assert row.more["median_abs_rel"] == pytest.approx((0.1 + 0.5) / 2)
+
+
+def test_a_depth_of_nothing_is_an_answer(make_sample):
+    samples = [make_sample("a", ["2 m"]), make_sample("b", ["2 m"])]
+    (row,) = evaluate(lambda asked: ["0.00 meters"] * len(asked), ("m", "d"), samples, 10, None)
+    assert (row.unparsed, row.scores["delta1"], row.more["delta1_of_parsed"]) == (0, 0.0, 0.0)
+
+
+def test_of_constants_that_are_as_often_right_the_nearest_is_taken():
+    questions = [
+        {"task": "pose", "question": "?", "answer": f"Translation distance: {metres:.2f} meters",
+         "truth": {"kind": "distance", "distance_m": metres}}
+        for metres in (1.0, 1.2, 1.1)
+    ]  # fmt: skip
+    constant = fit([Sample.of({"key": "a", "questions": questions}, ())]).of(task_named("pose"))["constant"]
+    assert constant({"kind": "distance"}) == 1.1
 
 
 def test_the_constant_is_the_best_single_answer_of_each_kind(pairs):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
+import vlm3train.study
 from vlm3data.build import BuildConfig, build
 from vlm3data.mixture import Mixture
 from vlm3data.types import UserError
@@ -49,6 +50,19 @@ def test_a_file_that_changed_makes_another_run(planned):
     before = runs_of(spec(mixtures={"even": str(planned)}))[0].digest
     planned.write_text(planned.read_text().replace("weight: 2", "weight: 5"))
     assert runs_of(spec(mixtures={"even": str(planned)}))[0].digest != before
+
+
+def test_each_run_is_told_its_own_model_mixture_and_budget(planned, tmp_path, monkeypatch):
+    told = []
+    monkeypatch.setattr(vlm3train.study, "_call", lambda command, log: told.append(list(command)))
+    study_spec = spec(models=["out/tiny", "out/small"], steps=[10, 20], mixtures={"even": str(planned)})
+    for run in runs_of(study_spec):
+        (tmp_path / run.name).mkdir()
+        vlm3train.study._train(run, study_spec, tmp_path / run.name, "")
+        flags = dict(zip(told[-1][-8::2], told[-1][-7::2], strict=True))
+        assert (flags["--model"], flags["--steps"]) == (run.model, str(run.steps))
+        assert flags["--mixture"] == str(tmp_path / run.name / "mixture.yaml")
+    assert len(told) == 4
 
 
 def test_new_weights_hold_for_the_whole_run_whatever_stages_the_file_has(planned, tmp_path):
