@@ -77,7 +77,7 @@ class Course:
             end = self.stretches[place + 1].begin if place + 1 < len(self.stretches) else n
             inside = min(n, end) - stretch.begin
             if inside <= 0:
-                break
+                continue  # not reached, or so short that no position falls into it
             first, last = np.array(stretch.first), np.array(stretch.last)
             if stretch.first == stretch.last:
                 total += first * inside

@@ -143,6 +143,14 @@ def test_one_cell_with_more_points_than_sixteen_bits_count_crowds_no_other_out()
     assert len(set(map(tuple, pixels[chosen].tolist()))) == 16
 
 
+def test_the_farthest_point_of_all_is_one_of_the_farthest_bins():
+    depth_m = np.concatenate([np.full(100, 1.0), np.linspace(90, 100, 100)])
+    for seed in range(10):
+        points_ = DepthPoints(np.zeros((200, 2), np.int64), depth_m)
+        chosen = labels.spread(points_, (100, 100), 4, np.random.default_rng(seed))
+        assert sorted((depth_m[chosen] > 50).tolist()) == [False, False, True, True]
+
+
 def test_there_are_four_by_four_cells_and_eight_bins_of_log_depth():
     """One of each before a second of any: as many as there are strata hold every stratum once."""
     rng = np.random.default_rng(0)

@@ -317,6 +317,16 @@ def test_the_same_data_twice_is_refused(shards):
     assert len(Mixture.check({"datasets": split}, "test").shares()) == 2
 
 
+@pytest.mark.parametrize("ramp", [False, True])
+def test_a_stage_too_short_for_any_position_stops_nothing(ramp):
+    stages = [{"until": 0.41, "weights": {"a": 1, "b": 0}}, {"until": 0.44, "weights": {"a": 0, "b": 1}, "ramp": ramp},
+              {"until": 1.0, "weights": {"a": 1, "b": 2}}]  # fmt: skip
+    datasets = {name: {"size": 50, "weight": 1} for name in ("a", "b")}
+    course = Mixture.check({"samples": 10, "datasets": datasets, "schedule": stages}, "test").course
+    for n, expected in ((4, (4, 0)), (7, (5, 2)), (10, (6, 4))):
+        np.testing.assert_allclose(course.drawn(n), expected)
+
+
 def test_a_gigabyte_of_the_cache_is_a_billion_bytes(tmp_path):
     spec = {"datasets": {"a": {"size": 9, "weight": 1}}, "cache": {"directory": str(tmp_path), "limit_gb": 2.5}}
     cache = Mixture.check(spec, "test")._cache

@@ -38,6 +38,11 @@ def test_the_first_edges_of_the_image_belong_to_it_and_the_last_do_not():
     which, found_px, _ = project_points(camera, np.eye(4), points_m)
     assert which.tolist() == [0, 2]
     assert found_px.tolist() == [[0, 50], [100, 0]]
+    # Just before the right edge a division may round onto it.
+    z_m = np.random.default_rng(0).uniform(0.1, 50, 1000)
+    just_inside_m = np.stack([np.nextafter(z_m, 0), 0 * z_m, z_m])
+    assert (just_inside_m[0] / z_m * camera.fx_px + camera.cx_px == camera.width_px).any()
+    assert project_points(camera, np.eye(4), just_inside_m)[1][:, 0].max(initial=0) < camera.width_px
 
 
 def test_each_pixel_has_the_nearest_of_its_points():
