@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from vlm3train.controls import fit, guesses_without_training, with_swapped_image
 from vlm3train.evaluate import evaluate, write_json
 from vlm3train.generate import Generator
 from vlm3train.paper import beside, print_beside
-from vlm3train.plots import plot_depth
+from vlm3train.plots import _by_position, plot_depth
 from vlm3train.scoring import _Judge, parsed, rows_of, task_named
 from vlm3train.tables import print_rows
 
@@ -205,6 +206,14 @@ def test_medians_and_what_counts_only_parsed_answers(make_sample):
     assert row.more["delta1_of_parsed"] == pytest.approx(2 / 4)
     assert row.more["abs_rel"] == pytest.approx((0.05 + 0.5 + 0.5 + 0.1) / 4)
     assert row.more["median_abs_rel"] == pytest.approx((0.1 + 0.5) / 2)
+
+
+def test_errors_are_drawn_where_in_the_image_they_are():
+    axes = MagicMock()
+    _by_position(MagicMock(), axes, np.array([[0.9, 0.1]] * 6), np.ones(6, bool))
+    shown = axes.imshow.call_args[0][0]
+    assert np.argwhere(~shown.mask).tolist() == [[1, 14]]
+    assert shown[1, 14] == 1.0
 
 
 def test_a_depth_of_nothing_is_an_answer(make_sample):

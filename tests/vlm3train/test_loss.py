@@ -31,3 +31,11 @@ def test_logits_of_few_bits_lose_no_more_in_the_loss():
     want = cross_entropy(logits[0, [1, 3]].double(), answers.answer_ids, reduction="none")
     torch.testing.assert_close(made.losses.double(), want, atol=1e-5, rtol=1e-6)
     assert made.right.tolist() == (logits[0, [1, 3]].argmax(-1) == answers.answer_ids).tolist()
+
+
+def test_a_token_is_right_where_it_is_the_likeliest():
+    logits = torch.tensor([[[0.0, 3.0, -1.0], [0.0, 3.0, -1.0], [5.0, 3.0, -1.0], [0.0, 0.0, 0.0]]])
+    model = _Fixed(logits)
+    use_answer_loss(model)
+    made = model(places=Places(torch.tensor([0, 1, 2]), torch.tensor([1, 2, 0])))
+    assert made.right.tolist() == [True, False, True]

@@ -107,6 +107,7 @@ def test_a_cloud_lies_at_the_depths_that_were_answered(tmp_path, picture, kind):
     xyz, colours = read_ply(tmp_path / "deep" / "cloud.ply")
     known = [one for one in found if one.pixel_px is not None]
     assert len(xyz) == len(known) < len(at)
+    assert all(("straight line" in one.question) == (kind == "euclidean") for one in known)
     depth_m = xyz[:, 2] if kind == "z" else np.linalg.norm(xyz, axis=1)
     assert depth_m == pytest.approx([2 + one.grid_xy[1] / 1000 for one in known], rel=1e-5)
     # seen by the photo's own camera, each point lies within a unified pixel of the pixel that was asked about
