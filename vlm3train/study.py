@@ -18,6 +18,7 @@ import numpy as np
 import yaml
 
 from vlm3data.mixture import Mixture
+from vlm3data.shards import Dataset
 from vlm3data.types import UserError
 from vlm3train.study_spec import Run, StudySpec, datasets_of, runs_of
 
@@ -35,6 +36,8 @@ def study(
     each run. Raises UserError where `out` holds runs with other settings, or a run fails.
     """
     runs = runs_of(spec)
+    for url in (*spec.evaluate.shards, *spec.evaluate.train_shards):
+        Dataset(url)  # one that is missing should show before hours of training
     for run in runs:
         _claim(run, out / "runs" / run.name)
     rows = []

@@ -16,7 +16,9 @@ from vlm3data.config import Config
 from vlm3data.mixture import Mixture
 from vlm3data.mixture_spec import read_spec
 from vlm3data.randomness import rng_for
+from vlm3data.types import UserError
 from vlm3train.controls import is_error
+from vlm3train.sft import SftConfig
 
 VARIED = ("model", "mixture", "out", "steps", "resume")
 """Settings of a run that the study itself gives."""
@@ -54,7 +56,7 @@ class Evaluation(Config):
     batch_size: Annotated[int, Field(gt=0)] = 64
     max_new_tokens: Annotated[int, Field(gt=0)] = 64
     metric: str = "delta1"
-    """A run's score is the mean of this metric, a share of right answers, over the datasets (and tasks) that have it."""
+    """A run's score is the mean of this metric, a share of right answers, over all datasets (and tasks) with it."""
 
     @field_validator("metric")
     @classmethod
@@ -86,6 +88,8 @@ class StudySpec(Config):
             raise ValueError("needs `mixtures`, `drawn` or `grid`")
         if taken := sorted(set(self.train) & set(VARIED)):
             raise ValueError(f"`train` may not set {taken[0]}: the study does")
+        if unknown := sorted(set(self.train) - set(SftConfig.model_fields)):
+            raise ValueError(f"`train`: {unknown[0]} is no setting of `vlm3train sft`, whose --help lists them")
         return self
 
 
@@ -139,11 +143,22 @@ def reweighted(path: str, weights: dict[str, float]) -> dict[str, Any]:
         values["schedule"] = []  # its stages' weights would take the place of these
     for dataset, weight in weights.items():
         *groups, leaf = dataset.split("/")
+        _check_known(path, groups, leaf)
         place = values.setdefault("datasets", {})
         for group in groups:
             place = place.setdefault(group, {}).setdefault("datasets", {})
         place.setdefault(leaf, {})["weight"] = weight
     return values
+
+
+def _check_known(path: str, groups: list[str], leaf: str) -> None:
+    """Raise UserError where the mixture at `path` has no such dataset to weight."""
+    there = read_spec(path)
+    for name in [*groups, leaf]:
+        there = (there.get("datasets") or {}) if isinstance(there, dict) else {}
+        if name not in there:
+            raise UserError(f"{path}: weights: there is no dataset {name!r}; known: {', '.join(map(str, there))}")
+        there = there[name]
 
 
 def datasets_of(mixture: Mixture) -> list[str]:

@@ -108,6 +108,7 @@ def test_drawn_mixtures_depend_on_seed_and_number_alone(planned):
     [
         ({}, "needs `mixtures`, `drawn` or `grid`"),
         ({"mixtures": {"a": "x"}, "train": {"steps": 3}}, "`train` may not set steps"),
+        ({"mixtures": {"a": "x"}, "train": {"batchsize": 3}}, "`train`: batchsize is no setting of `vlm3train sft`"),
         ({"mixtures": {"a": "x"}, "steps": []}, "steps: .*at least 1"),
         ({"mixture": {"a": "x"}}, "mixture: unknown key; known: models, steps, mixtures, drawn, grid"),
     ],
@@ -115,6 +116,12 @@ def test_drawn_mixtures_depend_on_seed_and_number_alone(planned):
 def test_a_mistake_in_a_study_is_one_line(values, message):
     with pytest.raises(UserError, match=f"study.yaml: .*{message}"):
         spec(**values)
+
+
+@pytest.mark.parametrize(("name", "known"), [("e", "a, b, wild"), ("wild/a", "c, d")])
+def test_a_weight_of_no_dataset_is_refused(planned, name, known):
+    with pytest.raises(UserError, match=rf"base\.yaml: weights: there is no dataset '\w'; known: {known}$"):
+        runs_of(spec(grid={"mixture": str(planned), "weights": {name: [1, 2]}}))
 
 
 # --- the fit
@@ -200,6 +207,11 @@ def test_a_study_runs_each_mixture_once_and_goes_on_where_it_stopped(tmp_path, m
 def test_a_run_that_fails_says_why(tmp_path, shards):
     base = tmp_path / "base.yaml"
     base.write_text(f"datasets: {{here: {{shards: {shards}, weight: 1}}}}\n")
-    study_spec = spec(models=[str(tmp_path / "nothing")], mixtures={"base": str(base)})
+    missing = spec(mixtures={"base": str(base)}, evaluate={"shards": [str(tmp_path / "none")]})
+    with pytest.raises(UserError, match=r"no dataset at .*none: there is no such directory"):
+        study(missing, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    nothing = str(tmp_path / "nothing")
+    study_spec = spec(models=[nothing], mixtures={"base": str(base)}, evaluate={"shards": [shards]})
     with pytest.raises(UserError, match=r"train\.txt ends with: error: "):
         study(study_spec, tmp_path / "out")

@@ -122,7 +122,7 @@ class RgbdSource:
         folder = posixpath.join(directory, posixpath.dirname(pattern)).rstrip("/")
         there = sorted(_last(str(path)) for path in self._fs.ls(folder, detail=False)) if self._fs.isdir(folder) else []
         some = ", ".join(there[:3]) + (", ..." if len(there) > 3 else "")
-        holds = f"{folder} holds {some}" if there else "narrow `scenes`"
+        holds = f"{folder} holds {some}" if there else "are these the patterns that fit? or narrow `scenes`"
         return f"{directory}: there is no {pattern} in this scene; {holds}"
 
     def _image(self, path: str, problem: Drop | None) -> bytes:

@@ -258,11 +258,13 @@ def test_it_is_drawn_in_light_and_in_dark(browser, toy, scheme):
 
 
 def test_it_fits_a_phone(browser, toy):
-    with Opened(browser, toy, viewport={"width": 420, "height": 800}) as opened:
-        for anchor in ("", "#sample-1", "#show-statistics"):
+    with Opened(browser, toy, viewport={"width": 360, "height": 800}) as opened:
+        for anchor in ("", "#sample-1", "#show-statistics", "#show-left-out"):
             opened.page.goto(f"file://{toy}{anchor}")
             opened.page.reload()
-            assert opened.page.evaluate("document.documentElement.scrollWidth") <= 420
+            assert opened.page.evaluate("document.documentElement.scrollWidth") <= 360
+        heights = "[...document.querySelectorAll('.left-out-kind th')].map((reason) => reason.offsetHeight)"
+        assert 0 < max(opened.page.evaluate(heights)) < 50  # its words are not broken letter by letter
         opened.asked[:] = opened.asked[:1]
 
 

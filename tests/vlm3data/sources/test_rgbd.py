@@ -391,6 +391,10 @@ def test_intrinsics_of_each_frame_are_dropped_by_name(root):
             {"image": "nothing-{frame}.png"},
             "there is no nothing-{frame}.png in this scene; .*/scene holds camera-intrinsics.txt, frame-0",
         ),
+        (
+            {"image": "rgb/{frame}.png"},
+            "there is no rgb/{frame}.png in this scene; are these the patterns that fit. or narrow",
+        ),
         ({"image": "../{frame}.png"}, "image: must be a path below"),
         ({"image": "*/{frame}.png"}, "only in the file's name"),
         ({"image": "frame-{frame}.*"}, "is also"),
