@@ -136,9 +136,10 @@ def test_points_of_one_depth_are_spread_over_the_image():
     assert (pixels[chosen] >= 25).all(axis=1).sum() >= 9
 
 
-def test_one_cell_with_more_points_than_sixteen_bits_count_crowds_no_other_out():
+@pytest.mark.parametrize("many", [100_000, 1 << 18])
+def test_one_cell_with_more_points_than_sixteen_bits_count_crowds_no_other_out(many):
     cells = np.stack(np.meshgrid(np.arange(4), np.arange(4)), axis=-1).reshape(-1, 2) * 25
-    pixels = np.concatenate([cells, np.zeros((4 << 16, 2), np.int64)])
+    pixels = np.concatenate([cells, np.zeros((many, 2), np.int64)])
     chosen = labels.spread(DepthPoints(pixels, np.full(len(pixels), 5.0)), (100, 100), 16, np.random.default_rng(0))
     assert len(set(map(tuple, pixels[chosen].tolist()))) == 16
 

@@ -163,6 +163,14 @@ def test_a_slope_is_known_where_there_is_a_neighbour_the_first_point_included():
     np.testing.assert_allclose(_slope(up, inverse, np.array([-1, 0, 1, 2])), [np.nan, 0.1, 0.2, np.nan])
 
 
+@pytest.mark.parametrize("origin_m", [(900.0, 0, 0), (-900.0, 0, 0), (0, 900.0, 0), (0, -900.0, 0)])
+def test_angles_wrap_around_behind_the_camera_wherever_it_stands(origin_m):
+    for side in np.deg2rad([0, 90, 180, 270]):
+        around = side + np.array([0.2, -0.2]) * 0.01
+        points_m = origin_m + np.stack([np.cos(around), np.sin(around), 0 * around], 1) * [[5.0], [20.0]]
+        assert visible([Sweep(points_m, np.array([0, 2]), origin_m)], origin_m, (0.01, 0.02)).tolist() == [True, False]
+
+
 def test_points_on_all_sides_have_no_side_to_count_angles_from():
     around = np.tile(np.arange(4) * np.pi / 2, 2)
     distance_m = np.repeat([5.0, 20.0], 4)

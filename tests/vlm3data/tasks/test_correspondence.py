@@ -235,6 +235,7 @@ def test_views_that_do_not_share_enough_are_dropped_by_name():
     for views, reason in (
         ([far_wall(), replace(near, world_from_cam=None)], "no_pose"),
         ([replace(far_wall(), depth_m=None), near], "no_depth"),
+        ([replace(far_wall(), depth_m=None, tracks=Tracks(np.arange(1), np.ones((1, 2)))), near], "no_depth"),
         ([far_wall(), near], "no_correspondence"),  # something stands before the wall in one of them
         ([near, far_wall()], "no_correspondence"),
         ([far_wall(), far_wall(9.0)], "no_correspondence"),
