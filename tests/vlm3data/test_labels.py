@@ -79,6 +79,12 @@ def test_dense_depth_is_sampled_where_it_is_known_and_keeps_its_value():
     assert all(len(repr(value)) <= 12 for value in sampled.depth_m.tolist())
 
 
+def test_of_a_dense_depth_map_1024_pixels_are_looked_at():
+    camera = Camera(100.0, 100.0, 80.0, 60.0, 160, 120)
+    depth_m = np.full((120, 160), 2.0, np.float32)
+    assert len(labels.sample_dense(depth_m, camera, camera, np.random.default_rng(0)).depth_m) == 1024
+
+
 def test_depth_kinds_differ_by_the_ray_and_come_back():
     camera = Camera(100.0, 100.0, 50.0, 50.0, 100, 100)
     z = points((99, 50, 2.0), (50, 50, 2.0))

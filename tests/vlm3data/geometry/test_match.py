@@ -44,6 +44,14 @@ def test_nothing_is_certain_beside_an_edge_or_what_is_unknown():
                 assert certain == (not (-1 <= du <= 2 and -1 <= dv <= 2)), (du, dv, value)
 
 
+@pytest.mark.parametrize(("times", "sure"), [(2.9, True), (3.1, False), (3.9, False)])
+def test_a_bend_of_three_times_the_noise_is_an_edge(times, sure):
+    _, u = np.mgrid[: CAMERA.height_px, : CAMERA.width_px]
+    inverse = 0.4 + 0.5 * (u - 9.5) ** 2 * times * noise_of(np.array(0.4), NOISE)  # whose second difference is that
+    _, (certain,) = inverse_depth_at((1 / inverse).astype(np.float32), CAMERA, rays(CAMERA, [[10.5, 6.5]]), NOISE)
+    assert certain == sure
+
+
 def test_noise_of_inverse_depth_is_that_of_depth():
     depth_m = np.array([0.5, 2.0, 40.0])
     off_m = 0.02 + 0.01 * depth_m
