@@ -119,7 +119,7 @@ def prepare(work: Path, quick: bool) -> None:
     """Build the shards and write a mixture, a tokenizer and the model's config."""
     from vlm3data.build import BuildConfig, build
     from vlm3data.shards import read_samples
-    from vlm3train.tiny import Size, example_texts, write_tiny_model
+    from vlm3train.tiny import NANO, example_texts, write_tiny_model
 
     width, height = (96, 64) if quick else (WIDTH_PX, HEIGHT_PX)
     # So that the unified picture is a hair larger, and is cropped to the size that is asked for.
@@ -138,12 +138,11 @@ def prepare(work: Path, quick: bool) -> None:
     build(BuildConfig.check(values, "train_speed"), str(work / "shards"))
     mixture = f"seed: 1\ndatasets:\n  room: {{shards: {work / 'shards'}, pixels: 10, weight: 1}}\n"
     (work / "mixture.yaml").write_text(mixture)
-    nano = Size(32, 2, 2, 2, 64, 32, 2, 2, 64, (0,))
     questions = [
         question for sample in islice(read_samples(str(work / "shards")), 200) for question in sample.questions
     ]
     texts = [text for question in questions for text in (question.question, question.answer)]
-    write_tiny_model(work / "start", nano, [*example_texts(), *texts], seed=0)
+    write_tiny_model(work / "start", NANO, [*example_texts(), *texts], seed=0)
 
 
 def model_of_4b(start: Path, dtype: str) -> Any:

@@ -113,6 +113,20 @@ SIZES = {
     ),
 }
 
+NANO = Size(
+    hidden=32,
+    layers=2,
+    heads=2,
+    kv_heads=2,
+    intermediate=64,
+    vision_hidden=32,
+    vision_depth=2,
+    vision_heads=2,
+    vision_intermediate=64,
+    deepstack=(0, 1),
+)
+"""Too small to learn, with every part that the others have: for tests and for benchmarks that are tried out."""
+
 
 def write_tiny_model(out: Path, size: Size, texts: Iterable[str], seed: int) -> int:
     """Write a randomly initialised model with tokenizer, image processor and chat template to `out`.

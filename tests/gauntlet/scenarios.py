@@ -308,8 +308,7 @@ class Training(Scenario):
     steps = 6
 
     def prepare(self) -> None:
-        from tests.vlm3train.conftest import NANO
-        from vlm3train.tiny import example_texts, write_tiny_model
+        from vlm3train.tiny import NANO, example_texts, write_tiny_model
 
         write_tiny_model(self.home / "model", NANO, list(example_texts(count=300)), seed=0)
         options = ("--width-px", 96, "--height-px", 96, "--scenes", 2)

@@ -16,22 +16,9 @@ from vlm3data.types import Sample
 from vlm3train.families.contract import Processor
 from vlm3train.models import load_processor
 from vlm3train.quiet import quieten
-from vlm3train.tiny import Size, example_texts, write_tiny_model
+from vlm3train.tiny import NANO, example_texts, write_tiny_model
 
 quieten()
-
-NANO = Size(
-    hidden=32,
-    layers=2,
-    heads=2,
-    kv_heads=2,
-    intermediate=64,
-    vision_hidden=32,
-    vision_depth=2,
-    vision_heads=2,
-    vision_intermediate=64,
-    deepstack=(0, 1),
-)
 
 
 @pytest.fixture(scope="session")

@@ -66,14 +66,14 @@ def test_the_optimizer_is_told_what_the_config_says(tmp_path):
         warmup_ratio=0.1,
         max_grad_norm=0.5,
         weight_decay=0.25,
-        beta2=0.95,
+        beta2=0.97,
         lr=0.125,
         batch_size=3,
         grad_accum=2,
     )
     assert (args.warmup_steps, args.lr_scheduler_type) == (11, "cosine")
     assert (args.max_grad_norm, args.weight_decay, args.learning_rate) == (0.5, 0.25, 0.125)
-    assert (args.adam_beta1, args.adam_beta2) == (0.9, 0.95)
+    assert (args.adam_beta1, args.adam_beta2) == (0.9, 0.97)
     assert (args.per_device_train_batch_size, args.gradient_accumulation_steps, args.max_steps) == (3, 2, 101)
 
 
