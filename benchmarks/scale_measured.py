@@ -8,15 +8,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import orjson
 
 from vlm3data import registry
-from vlm3data.build import BuildConfig, build, build_shard, plan
+from vlm3data.build import BuildConfig, build, build_shard, open_source, plan
 from vlm3data.config import Config
 from vlm3data.plan import write_plan
-from vlm3data.types import Frame, SceneRef, SourceFacts
+from vlm3data.types import Camera, Frame, SceneRef, SourceFacts
 
 FRAMES = 26_000_000
 """The paper's mixture."""
@@ -143,7 +144,7 @@ def measure_curation(directory: str, rounds: str) -> dict[str, object]:
     same = ours.model_copy(update={"published": True, "options": {"published": True}})
     published = Curation(root, Path(directory) / "published")
     contenders: dict[str, Callable[[], object]] = {"published": lambda: published.convert(IMAGES)}
-    floor = partial(_codec, [path.read_bytes() for path in sorted((root / "samples").glob("CAM_*/*.jpg"))], IMAGES)
+    floor = partial(_codec, _photos(same))
     for name, config in {"ours, labels as published": same, "ours, hidden points removed": ours}.items():
         out, (job,) = Path(directory) / name, plan(config)
         out.mkdir()
@@ -162,16 +163,22 @@ def measure_curation(directory: str, rounds: str) -> dict[str, object]:
     return {"rows": rows, "origin": f"{IMAGES} {origin}"}
 
 
-def _codec(frames: list[bytes], images: int) -> None:
+def _photos(config: BuildConfig) -> list[tuple[bytes, Camera]]:
+    """Return the files that are built, each with its own camera: the one to the rear has another lens."""
+    source = open_source(config)
+    frames = (frame for scene in source.scenes(None) for frame in source.frames(scene))
+    photos = [(frame.image(), frame.camera) for frame in islice(frames, config.limit)]
+    return [(data, camera) for data, camera in photos if isinstance(data, bytes) and camera is not None]
+
+
+def _codec(photos: list[tuple[bytes, Camera]]) -> None:
     """Do to the pixels what a build does, and nothing else."""
     import simplejpeg
 
     from vlm3data.geometry.warp import unify_image
-    from vlm3data.types import Camera
 
-    camera = Camera(1266.417203046554, 1266.417203046554, 816.267, 491.507, 1600, 900)
-    for number in range(images):
-        image = simplejpeg.decode_jpeg(frames[number % len(frames)])
+    for data, camera in photos:
+        image = simplejpeg.decode_jpeg(data)
         simplejpeg.encode_jpeg(unify_image(image, camera)[0], 95, colorsubsampling="420")
 
 

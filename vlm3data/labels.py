@@ -95,7 +95,7 @@ def moved(points: DepthPoints, move: Move, cut: Counter[str]) -> tuple[DepthPoin
     if len(kept) < len(pixel_px):
         cut["cropped"] += len(pixel_px) - len(kept)
     flat = (pixel_px[:, 1] * move.camera.width_px + pixel_px[:, 0])[kept]
-    order = np.argsort(flat)
+    order = np.argsort(flat, kind="stable")  # of labels that are nearly in order, many times as fast
     ordered = flat[order]
     again = np.flatnonzero(ordered[1:] == ordered[:-1])
     if len(again):
@@ -138,4 +138,4 @@ def _without(points: DepthPoints, faults: Mapping[str, Any], counts: Counter[str
         good &= ~faulty
     if good.all():
         return points
-    return DepthPoints(points.pixel_px[good], points.depth_m[good])
+    return DepthPoints(np.compress(good, points.pixel_px, axis=0), points.depth_m[good])

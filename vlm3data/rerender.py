@@ -213,7 +213,7 @@ def _stored(dataset: Dataset, numbers: Sequence[int]) -> Iterator[Sample]:
             for number, block in zip(together, blocks, strict=True):
                 sample = dataset.stored(number, block=block)
                 try:
-                    check_record(sample.record_json)
+                    check_record(sample.record)
                 except ValueError as error:
                     raise CorruptSampleError(
                         f"{dataset.url}: sample {number} is no sample of ours ({error})"

@@ -38,8 +38,10 @@ def nearest_per_pixel(xy_px: npt.ArrayLike, depth_m: Float64Array, width_px: int
     pixel_px = np.floor(np.asarray(xy_px, float)).astype(np.int64)
     flat = pixel_px[:, 1] * width_px + pixel_px[:, 0]
     # One sort by pixel and by depth within it, which is less than 1 here; two sorts take twice as long.
-    order = np.argsort(flat + depth_m / (2 * depth_m.max(initial=1.0)))
+    # Stable, because it is twice as fast for points that a scanner has put nearly in order.
+    order = np.argsort(flat + depth_m / (2 * depth_m.max(initial=1.0)), kind="stable")
+    ordered = flat[order]
     first = np.ones(len(order), bool)
-    first[1:] = np.diff(flat[order]) != 0
+    first[1:] = ordered[1:] != ordered[:-1]
     nearest = order[first]
-    return DepthPoints(pixel_px[nearest], depth_m[nearest])
+    return DepthPoints(np.take(pixel_px, nearest, axis=0), depth_m[nearest])

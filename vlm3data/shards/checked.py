@@ -120,7 +120,6 @@ class _Record(Struct, gc=False):
 
 
 _MANIFEST, _ABOUT = msgspec.json.Decoder(_Manifest), msgspec.json.Decoder(_About)
-_RECORD = msgspec.json.Decoder(_Record)
 _DAMAGE = (msgspec.MsgspecError, ValueError, RecursionError)
 
 
@@ -144,10 +143,10 @@ def about_from(data: bytes, path: str) -> dict[str, Any]:
         raise UserError(f"{path} is damaged ({error}); run its `vlm3data build` again") from error
 
 
-def check_record(data: bytes) -> None:
-    """Raise ValueError where a sample's JSON is not a record as `docs/conventions.md` has it."""
+def check_record(parsed: object) -> None:
+    """Raise ValueError where a sample's parsed JSON is not a record as `docs/conventions.md` has it."""
     try:
-        _RECORD.decode(data)
+        msgspec.convert(parsed, _Record)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise ValueError(str(error)) from error
 

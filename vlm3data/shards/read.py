@@ -138,7 +138,7 @@ class Dataset:
         """
         sample = self.stored(i)
         try:
-            check_record(sample.record_json)
+            check_record(sample.record)
         except ValueError as error:
             raise self._corrupt(i, f"is no sample of ours ({error})") from error
         return sample if self.unifier is None else self.unifier(sample)

@@ -150,7 +150,7 @@ class NuscenesSource:
         points = nearest_per_pixel(xy_px, z_m, camera.width_px)
         low_m, high_m = self.facts.depth_range_m
         known = (points.depth_m >= low_m) & (points.depth_m <= high_m)
-        return DepthPoints(points.pixel_px[known], points.depth_m[known])
+        return DepthPoints(np.compress(known, points.pixel_px, axis=0), points.depth_m[known])
 
     def _seen(self, scan: Scan, camera: Camera, cam_from_lidar: Float64Array) -> tuple[Float64Array, Float64Array]:
         """Return the pixels (n, 2) and depths (n,) of the points in the image that nothing hides."""
@@ -164,7 +164,7 @@ class NuscenesSource:
         ]
         seen = visible(sweeps, invert_pose(cam_from_lidar)[:3, 3])
         seen &= ((xy_px >= 0) & (xy_px < (camera.width_px, camera.height_px))).all(axis=1)
-        return xy_px[seen], z_m[seen]
+        return np.compress(seen, xy_px, axis=0), z_m[seen]
 
     def _read_scan(self, sample: int) -> Scan:
         return read_scan(self._tables, partial(self._read, "lidar"), sample, self.options.sweeps)

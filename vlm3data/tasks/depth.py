@@ -31,7 +31,7 @@ from vlm3data.types import (
     UserError,
     View,
 )
-from vlm3data.wording import Wording, WordingPack, pack_path
+from vlm3data.wording import WordingPack, pack_path
 
 FIELDS = (("x", 1023), ("y", 7), ("grid", 2000), ("depth_m", 3.21), ("depth_cm", 321.0), ("depth_ft", 10.5315))
 """What a wording may use, with an example each."""
@@ -68,7 +68,13 @@ class DepthTask:
         own = {"text": "depth", "marker": "depth_marker"}[options.reference]
         path = pack_path(options.wordings, own)
         self.pack = WordingPack.open(path, FIELDS, FACTS)
-        self._wordings = {kind: self.pack.fitting(depth_kind=kind) for kind in dict(FACTS)["depth_kind"]}
+        self._words = {
+            kind: [
+                (wording.question.format_map, wording.answer.format_map)
+                for wording in self.pack.fitting(depth_kind=kind)
+            ]
+            for kind in dict(FACTS)["depth_kind"]
+        }
         for number, wording in enumerate(self.pack.wordings):
             for depth_m in (0.5, 3.21, 45.67):
                 answer = wording.answer.format_map(dict(FIELDS) | _lengths(depth_m))
@@ -163,31 +169,22 @@ class DepthTask:
         depth_kind: str,
         rng: np.random.Generator,
     ) -> list[Question]:
-        wordings = self._wordings[depth_kind]
-        rows = zip(
+        words, grid = self._words[depth_kind], self.options.grid
+        reference = {} if self.options.reference == "text" else {"reference": self.options.reference}
+        questions = []
+        for pixel, xy, depth_m, number in zip(
             pixel_px.tolist(),
-            to_grid(pixel_px, size_px, self.options.grid).tolist(),
+            to_grid(pixel_px, size_px, grid).tolist(),
             depths_m,
-            rng.integers(len(wordings), size=len(depths_m)).tolist(),
+            rng.integers(len(words), size=len(depths_m)).tolist(),
             strict=True,
-        )
-        return [self._question(wordings[number], pixel, xy, depth_m, depth_kind) for pixel, xy, depth_m, number in rows]
-
-    def _question(
-        self, wording: Wording, pixel_px: list[int], grid_xy: list[int], depth_m: float, depth_kind: str
-    ) -> Question:
-        grid = self.options.grid
-        values = {"x": grid_xy[0], "y": grid_xy[1], "grid": grid, **_lengths(depth_m)}
-        truth = {
-            "pixel_px": pixel_px,
-            "grid_xy": grid_xy,
-            "grid": grid,
-            "depth_m": depth_m,
-            "depth_kind": depth_kind,
-        }
-        if self.options.reference == "marker":
-            truth["reference"] = "marker"
-        return Question(self.name, wording.question.format_map(values), wording.answer.format_map(values), truth)
+        ):
+            values = {"x": xy[0], "y": xy[1], "grid": grid, **_lengths(depth_m)}
+            truth = {"pixel_px": pixel, "grid_xy": xy, "grid": grid, "depth_m": depth_m, "depth_kind": depth_kind}
+            truth |= reference
+            question, answer = words[number]
+            questions.append(Question(self.name, question(values), answer(values), truth))
+        return questions
 
     @classmethod
     def problem_with(cls, question: Question, record: Mapping[str, Any]) -> str | None:
