@@ -121,7 +121,7 @@ def test_what_a_user_can_mend_is_one_line(root, tmp_path):
             ColmapSource(str(where), ColmapSource.Options(**options), 0)
 
     refused(tmp_path / "none", "there is no such directory")
-    refused("", r"--root \(missing\): give the workspace, or both --images and --model")
+    refused("", r"--root is missing: give the workspace, or both --images and --model")
     refused(root / "images", "there is no COLMAP model in it or in its directories: images/ and sparse/")
     refused(root, "--model: there is no directory .*nowhere", model="nowhere")
     refused(root, "--model .*: 0 COLMAP models in it", model="images")
