@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.claims import mixtures
-from benchmarks.claims.arms import STEPS, Arm
+from benchmarks.claims.arms import QUICKLY, RECIPE, STEPS, Arm
 from benchmarks.claims.claims import arms, main_arm
 from benchmarks.claims.pictures import Pictures, build_missing
 from benchmarks.claims.run import Run, Scoring
@@ -40,7 +40,8 @@ def main() -> None:
     parser.add_argument("--part", choices=PARTS, required=True)
     parser.add_argument("--out", type=Path, required=True, help="where runs.jsonl and log.txt go")
     parser.add_argument("--have", type=Path, action="append", default=[], help="directories with earlier results")
-    parser.add_argument("--minutes", type=float, default=8.5, help="what is not finished by then is given up")
+    parser.add_argument("--minutes", type=float, default=8.5, help="what is not finished by then is given up; 0: build")
+    parser.add_argument("--shards", type=Path, help="keep the datasets here, for later runs of this part")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=STEPS, help="of the runs; those of `main` follow from --minutes")
     parser.add_argument("--rate", type=float, default=4000.0, help="samples a second and GPU, for the steps of `main`")
@@ -49,7 +50,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="two steps on a few images, for a look at the path")
     told = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
-        lab = Lab(Path(work), told.out, told.minutes, 1 if told.part == "main" else told.per_gpu)
+        lab = Lab(Path(work), told.out, told.minutes, 1 if told.part == "main" else told.per_gpu, told.shards)
         have = finished([*told.have, told.out])
         only = told.arms.split(",") if told.arms else PARTS[told.part]
         run_part(lab, told.part, only, range(told.seeds), told.steps, have, rate=told.rate, quick=told.quick)
@@ -93,18 +94,21 @@ def _arms(part: str, quick: bool) -> list[Arm]:
 
 
 def _small(arm: Arm) -> Arm:
-    return replace(arm, size="tiny", train_settings=arm.train_settings | {"batch_size": 2})
+    return replace(arm, size="tiny", train_settings=arm.train_settings | QUICKLY)
 
 
 def _mixtures(
     lab: Lab, seeds: Sequence[int], steps: int, have: list[dict[str, Any]], quick: bool
 ) -> list[dict[str, Any]]:
     """Search where nothing was found yet, then compare."""
-    sizes = mixtures.Sizes(QUICK, 2, 2, "tiny") if quick else mixtures.Sizes(1.0, steps, 256)
+    sizes = mixtures.Sizes(QUICK, 2, RECIPE | QUICKLY, "tiny") if quick else mixtures.Sizes(1.0, steps, RECIPE)
     _build(lab, [*sizes.train().values(), *sizes.tests()])
-    new = []
-    if not any(result["arm"] == "drawn" for result in have):
-        new = lab.do(mixtures.searches(sizes))
+    done = {result["run"] for result in have}
+    searches = [study for study in mixtures.searches(sizes) if study.name not in done]
+    new = lab.do(searches)
+    if missing := len(searches) - len(new):
+        lab.tell(f"the mixtures wait for {missing} short runs")
+        return new
     return new + lab.do(mixtures.comparisons(sizes, seeds, [*have, *new]))
 
 

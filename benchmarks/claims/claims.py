@@ -99,8 +99,8 @@ def arms(scale: float = 1.0) -> dict[str, Arm]:
             train_settings={"image_resize": "processor"},
             score_flags=("--image-resize", "processor"),
         ),
-        Arm("text", *both("text", config={"tasks": {"depth": one}}), length=1.5),
-        Arm("marker", *both("marker", config={"tasks": {"depth": by_mark}}), length=1.5),
+        Arm("text", *both("text", config={"tasks": {"depth": one}}), length=ALONE),
+        Arm("marker", *both("marker", config={"tasks": {"depth": by_mark}}), length=ALONE),
         Arm("ten-pixels", (plain,), (plain_test,)),
         Arm("one-pixel", (plain,), (plain_test,), pixels=1),
         Arm("one-pixel-longer", (plain,), (plain_test,), pixels=1, length=LONGER),
@@ -113,10 +113,12 @@ def main_arm(scale: float = 1.0) -> Arm:
     """Return the longest run: every domain in which depth cannot be guessed from where a pixel is."""
     train = tuple(depth(domain, max(20, int(30_000 * scale))) for domain in MAIN_DOMAINS)
     tests = tuple(held_out(domain, max(12, int(300 * scale))) for domain in MAIN_DOMAINS)
-    return Arm("main", train, tests, size="mini-smooth", train_settings={"weight_decay": 0.05})
+    return Arm("main", train, tests, train_settings={"batch_size": 256, "weight_decay": 0.05})
 
 
 MAIN_DOMAINS = ("court", "room", "hall", "yard", "street")
+ALONE = 3.0
+"""Steps of runs that see one question a sample, over those with ten: less is no time to learn to look."""
 LONGER = 1.81
 """Arithmetic of a training sample with ten questions over that of one with one."""
 TASKS = ("depth", "correspondence", "pose", "objects")

@@ -5,24 +5,24 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from benchmarks.claims.arms import RECIPE, depth, held_out
+from benchmarks.claims.arms import depth, held_out
 from benchmarks.claims.pictures import Pictures
 from benchmarks.claims.runner import Job, Lab
 from benchmarks.claims.start import untrained
 from vlm3train.regression import propose
 
 IMAGES = {"court": 16_000, "hall": 4_000, "room": 1_000, "yard": 250}
-SIZE = "mini"
+SIZE = "mini-smooth"
 COMPARED = ("uniform", "by-size", "tuned")
-SEARCHES, DRAWN = 6, 2
-"""Studies side by side, and drawn mixtures in each."""
-SEARCH_SHARE = 0.3
+SEARCHES = 8
+"""Studies of one drawn mixture each, so that they go side by side."""
+SEARCH_SHARE = 0.4
 """Steps of a drawn mixture's run, over those of the three mixtures'."""
 
 
@@ -32,7 +32,7 @@ class Sizes:
 
     scale: float
     steps: int
-    batch_size: int
+    train_settings: dict[str, Any] = field(hash=False)
     size: str = SIZE
 
     def train(self) -> dict[str, Pictures]:
@@ -54,13 +54,16 @@ class Study(Job):
     steps: int
     mixtures: dict[str, dict[str, Any]]
     """Name -> what the mixture's file says besides the datasets."""
-    drawn: int = 0
-    """Mixtures drawn at random, in place of `mixtures`."""
+
+    @property
+    def drawn(self) -> bool:
+        """Tell whether one mixture is drawn at random, in place of `mixtures`."""
+        return not self.mixtures
 
     @property
     def kind(self) -> str:
         """Return what takes as long."""
-        return f"{self.drawn or len(self.mixtures)} mixtures of {self.steps} steps"
+        return f"{len(self.mixtures) or 1} mixtures of {self.steps} steps"
 
     def prepare(self, lab: Lab) -> None:
         """Write the untrained model."""
@@ -94,12 +97,11 @@ class Study(Job):
             Path(files[name]).write_text(yaml.safe_dump(values, sort_keys=False))
         compared: dict[str, Any] = {"mixtures": files}
         if self.drawn:
-            compared = {"drawn": {"mixture": files["even"], "runs": self.drawn, "seed": self.seed}}
+            compared = {"drawn": {"mixture": files["even"], "runs": 1, "seed": self.seed}}
         return compared | {
             "models": [str(untrained(lab.work, self.sizes.size, self.seed))],
             "steps": [self.steps],
-            "train": RECIPE
-            | {"batch_size": self.sizes.batch_size, "workers": lab.workers, "log_every": max(1, self.steps // 20)},
+            "train": self.sizes.train_settings | {"workers": lab.workers, "log_every": max(1, self.steps // 20)},
             "evaluate": {
                 "shards": [one.at(lab.shards) for one in self.sizes.tests()],
                 "train_shards": [one.at(lab.shards) for one in self.sizes.train().values()],
@@ -112,12 +114,11 @@ class Study(Job):
 
     def _result(self, row: dict[str, Any], folder: Path) -> dict[str, Any]:
         arm = "drawn" if self.drawn else row["mixture"]
-        seed = f"{self.seed}.{row['mixture']}" if self.drawn else self.seed
         scored = json.loads((folder / "eval.json").read_text())["rows"]
         return {
-            "run": f"{arm}-{seed}",
+            "run": f"{arm}-{self.seed}",
             "arm": arm,
-            "seed": seed,
+            "seed": self.seed,
             "steps": row["steps"],
             "samples": row["samples"],
             "shares": row["shares"],
@@ -129,7 +130,7 @@ class Study(Job):
 def searches(sizes: Sizes) -> list[Study]:
     """Return the studies of drawn mixtures."""
     steps = max(2, int(sizes.steps * SEARCH_SHARE))
-    return [Study(f"search-{seed}", sizes, seed, steps, {}, drawn=DRAWN) for seed in range(SEARCHES)]
+    return [Study(f"drawn-{seed}", sizes, seed, steps, {}) for seed in range(SEARCHES)]
 
 
 def comparisons(sizes: Sizes, seeds: Sequence[int], results: Sequence[dict[str, Any]]) -> list[Study]:

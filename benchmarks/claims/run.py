@@ -98,7 +98,7 @@ class Run(Job):
         folder.mkdir(parents=True)
         datasets = {one.name: {"shards": one.at(lab.shards)} | arm.entry() for one in arm.train}
         processes = lab.gpus if self.whole_machine and lab.gpus > 1 else 1
-        settings = arm.sft() | {
+        settings: dict[str, Any] = arm.sft() | {
             "model": str(untrained(lab.work, arm.size, self.seed)),
             "mixture": str(folder / "mixture.yaml"),
             "out": str(folder / "model"),

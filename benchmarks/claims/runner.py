@@ -43,10 +43,10 @@ class Job(ABC):
 
 
 class Lab:
-    """Where jobs are done: shards and models below `work`, results below `out`, `per_gpu` processes a GPU."""
+    """Where jobs are done: models, and shards if nothing else is said, below `work`, results below `out`."""
 
-    def __init__(self, work: Path, out: Path, minutes: float, per_gpu: int) -> None:
-        self.work, self.out = work, out
+    def __init__(self, work: Path, out: Path, minutes: float, per_gpu: int, shards: Path | None = None) -> None:
+        self.work, self.out, self.shards = work, out, shards or work / "shards"
         self.began = time.monotonic()
         self.deadline = self.began + 60 * minutes
         self.gpus = gpu_count()
@@ -58,11 +58,6 @@ class Lab:
         self.lock = threading.Lock()
         self.took_s: dict[str, float] = {}
         out.mkdir(parents=True, exist_ok=True)
-
-    @property
-    def shards(self) -> Path:
-        """Return where the datasets are."""
-        return self.work / "shards"
 
     @property
     def workers(self) -> int:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.claims.arms import Arm, depth, held_out
+from benchmarks.claims.arms import QUICKLY, Arm, depth, held_out
 from benchmarks.claims.pictures import build_missing
 from benchmarks.claims.run import Run, Scoring
 from benchmarks.claims.runner import Lab
@@ -39,7 +39,7 @@ def variants(images: int, tests: int) -> list[Arm]:
     """
     train = tuple(depth(domain, images) for domain in EVERY)
     test = tuple(held_out(domain, tests) for domain in EVERY)
-    settings = {"weight_decay": 0.05}  # some ten epochs of the same pictures
+    settings = {"batch_size": 256, "weight_decay": 0.05}  # some ten epochs of the same pictures
     return [
         Arm("every", train, test, size="mini-smooth", train_settings=settings),
         Arm("every-4-pixels", train, test, size="mini-smooth", pixels=4, train_settings=settings),
@@ -64,7 +64,7 @@ def sweep(work: Path, out: Path, minutes: float, rate: float, only: str | None, 
     if only:
         arms = [arm for arm in arms if arm.name in only.split(",")]
     if quick:
-        arms = [replace(arm, size="tiny", train_settings={"batch_size": 4}) for arm in arms]
+        arms = [replace(arm, size="tiny", train_settings=QUICKLY) for arm in arms]
     scoring = Scoring(limit=4, prior_images=50) if quick else Scoring(limit=150, reserve_s=SCORING_S)
     lab = Lab(work, out, minutes, per_gpu=1)
     runs = [Run(arm, 0, 2, scoring) for arm in arms]

@@ -5,11 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 KINDS = 64
-"""Shapes that a block is compiled for; beyond these it runs as it is."""
+"""Variants that a block is compiled for; beyond these it runs as it is."""
 
 
 def compile_blocks(model: Any) -> None:
-    """Compile every decoder layer and every vision block of `model` when it first runs."""
+    """Compile every decoder layer and every vision block of `model` when it first runs.
+
+    The first shape gets code of its own; from the second on there is code for all of them, or a mixture of many image
+    sizes would compile for hours.
+    """
     from torch import _dynamo
 
     # pyright: ignore[reportPrivateUsage] on purpose: this is where torch keeps the setting
@@ -17,4 +21,4 @@ def compile_blocks(model: Any) -> None:
     for layer in model.model.language_model.layers:
         layer.compile()
     for block in model.model.visual.blocks:
-        block.compile(dynamic=False)
+        block.compile()
