@@ -117,11 +117,13 @@ def main_arm(scale: float = 1.0) -> Arm:
 
 
 MAIN_DOMAINS = ("court", "room", "hall", "yard", "street")
-ALONE = 3.0
+ALONE = 2.0
 """Steps of runs that see one question a sample, over those with ten: less is no time to learn to look."""
 LONGER = 1.81
 """Arithmetic of a training sample with ten questions over that of one with one."""
 TASKS = ("depth", "correspondence", "pose", "objects")
+OF_A_TASK = 0.4
+"""Steps on each task, over those of other arms."""
 
 
 def _of_tasks(train: Pictures, test: Pictures) -> list[Arm]:
@@ -133,8 +135,10 @@ def _of_tasks(train: Pictures, test: Pictures) -> list[Arm]:
 
     everything = (of(train, "all-tasks", TASKS),)
     tests = {task: (of(test, task, (task,)),) for task in TASKS}
-    together = Arm("all-tasks", everything, sum(tests.values(), ()), tasks=dict.fromkeys(TASKS, 1.0), length=2.0)
+    together = Arm(
+        "all-tasks", everything, sum(tests.values(), ()), tasks=dict.fromkeys(TASKS, 1.0), length=len(TASKS) * OF_A_TASK
+    )
     return [
         together,
-        *(Arm(f"only-{task}", everything, tests[task], tasks={task: 1.0}, length=0.5) for task in TASKS),
+        *(Arm(f"only-{task}", everything, tests[task], tasks={task: 1.0}, length=OF_A_TASK) for task in TASKS),
     ]

@@ -20,9 +20,9 @@ from vlm3train.regression import propose
 IMAGES = {"court": 16_000, "hall": 4_000, "room": 1_000, "yard": 250}
 SIZE = "mini-smooth"
 COMPARED = ("uniform", "by-size", "tuned")
-SEARCHES = 8
+SEARCHES = 7
 """Studies of one drawn mixture each, so that they go side by side."""
-SEARCH_SHARE = 0.4
+SEARCH_SHARE = 0.3
 """Steps of a drawn mixture's run, over those of the three mixtures'."""
 
 
@@ -63,7 +63,7 @@ class Study(Job):
     @property
     def kind(self) -> str:
         """Return what takes as long."""
-        return f"{len(self.mixtures) or 1} mixtures of {self.steps} steps"
+        return f"{self.steps} steps"
 
     def prepare(self, lab: Lab) -> None:
         """Write the untrained model."""
@@ -134,7 +134,7 @@ def searches(sizes: Sizes) -> list[Study]:
 
 
 def comparisons(sizes: Sizes, seeds: Sequence[int], results: Sequence[dict[str, Any]]) -> list[Study]:
-    """Return one study a seed of those of the three mixtures that are not among the `results`.
+    """Return a study for each of the three mixtures and each seed that is not among the `results`.
 
     The tuned one follows from the searches' results.
     """
@@ -147,9 +147,9 @@ def comparisons(sizes: Sizes, seeds: Sequence[int], results: Sequence[dict[str, 
     tuned = {domain: round(share, 4) for domain, share in propose(rows).shares.items()}
     told = ({"weighting": {"scheme": "uniform"}}, {"weighting": {"scheme": "size"}}, {"weights": tuned})
     mixtures = dict(zip(COMPARED, told, strict=True))
-    studies = []
-    for seed in seeds:
-        missing = {name: told for name, told in mixtures.items() if f"{name}-{seed}" not in done}
-        if missing:
-            studies.append(Study(f"mixtures-{seed}", sizes, seed, sizes.steps, missing))
-    return studies
+    studies = [
+        Study(f"{name}-{seed}", sizes, seed, sizes.steps, {name: told})
+        for seed in seeds
+        for name, told in mixtures.items()
+    ]
+    return [study for study in studies if study.name not in done]
