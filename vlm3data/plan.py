@@ -223,6 +223,7 @@ def _part(row: dict[str, Any]) -> Part:
 def _write_rows(writer: pq.ParquetWriter, rows: list[tuple[Any, ...]]) -> None:
     """Write the rows as row groups and forget them."""
     if rows:
-        columns = [pa.array(column, SCHEMA.types[i]) for i, column in enumerate(zip(*rows, strict=True))]
-        writer.write_table(pa.table(columns, schema=writer.schema), row_group_size=ROWS)
+        # Through polars: pyarrow, given Python's own lists, imports pandas first, which takes half a second.
+        columns = dict(zip(SCHEMA.names, zip(*rows, strict=True), strict=True))
+        writer.write_table(pl.DataFrame(columns).to_arrow().cast(writer.schema), row_group_size=ROWS)
         rows.clear()

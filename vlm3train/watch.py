@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
+from torch.distributed.tensor import DTensor
 
 from vlm3data.types import UserError
 
@@ -60,6 +61,8 @@ class LossWatch:
 
     def _remember(self, what: str, step: int, keys: Sequence[str], value: torch.Tensor) -> None:
         value = value.detach()
+        if isinstance(value, DTensor):  # a norm of gradients that are spread over the processes
+            value = value.full_tensor()
         if not value.is_cuda:
             self._seen.append(_Seen(what, step, keys, value, None))
             return

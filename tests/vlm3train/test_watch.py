@@ -34,6 +34,24 @@ def test_a_norm_is_that_of_all_batches_of_its_step():
         watch.check()
 
 
+def test_a_norm_that_is_spread_over_processes_is_gathered_when_noted(tmp_path):
+    """What is copied to the CPU behind the loop's back must be a plain tensor; a GPU cannot copy a DTensor to one."""
+    from torch import distributed
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import DTensor, Partial
+
+    distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'meet'}", rank=0, world_size=1)
+    try:
+        norm = DTensor.from_local(torch.tensor(math.inf), init_device_mesh("cpu", (1,)), [Partial("sum")])
+        watch = LossWatch()
+        watch.note_norm(1, norm)
+        assert [type(seen.value) for seen in watch._seen] == [torch.Tensor]
+        with pytest.raises(UserError, match="the gradients' norm became inf at step 1"):
+            watch.check()
+    finally:
+        distributed.destroy_process_group()
+
+
 def test_the_loss_that_came_first_is_named():
     watch = LossWatch()
     watch.note(3, ["a"], torch.tensor(math.nan))
