@@ -111,6 +111,7 @@ def evaluate(
         Also write everything to this file.
     """
     _check(model, shards, source, rescore, options)
+    from vlm3data.shards import Dataset
     from vlm3train.controls import fit_on
     from vlm3train.evaluate import write_json
     from vlm3train.predictions import Prediction, read_predictions
@@ -144,7 +145,7 @@ def evaluate(
         answered = _answered(model, data, questions_per_image, asking, engine, kept, identity)
     rows = rows_of(answered, fit_on(train_shards))
     print_rows(rows, bool(train_shards), notes)
-    about = {"train_shards": list(train_shards), "notes": notes, **identity}
+    about = {"guessed_from": {url: Dataset(url).fingerprint for url in train_shards}, "notes": notes, **identity}
     if paper:
         from vlm3train.paper import beside, print_beside
 

@@ -20,6 +20,7 @@ import yaml
 from vlm3data.mixture import Mixture
 from vlm3data.shards import Dataset
 from vlm3data.types import UserError
+from vlm3train.sft import RUN_FILE
 from vlm3train.study_spec import Run, StudySpec, datasets_of, runs_of
 
 SCORES = "eval.json"
@@ -33,13 +34,14 @@ def study(
     """Train and score every run of `spec` below `out`; return one row a run, also written to `study.json`.
 
     `launcher` starts the training instead of this Python, e.g. "torchrun --nproc-per-node 4"; `tell` hears about
-    each run. Raises UserError where `out` holds runs with other settings, or a run fails.
+    each run. Raises UserError where `out` holds runs with other settings or of other data, or a run fails.
     """
     runs = runs_of(spec)
     for url in (*spec.evaluate.shards, *spec.evaluate.train_shards):
         Dataset(url)  # one that is missing should show before hours of training
     for run in runs:
         _claim(run, out / "runs" / run.name)
+        _check_data(spec, out / "runs" / run.name)
     rows = []
     for number, run in enumerate(runs, 1):
         folder = out / "runs" / run.name
@@ -66,6 +68,27 @@ def _claim(run: Run, folder: Path) -> None:
     Mixture.load(folder / "mixture.yaml").schedule()  # a mistake in any mixture shows before the first run
     values = {"digest": run.digest, "mixture": run.mixture_name, "model": run.model, "steps": run.steps}
     about.write_text(json.dumps(values, indent=2) + "\n")
+
+
+def _check_data(spec: StudySpec, folder: Path) -> None:
+    """Refuse to go on with a run whose data are no longer those that it was trained or scored on."""
+    trained, scored = folder / "model" / RUN_FILE, folder / SCORES
+    if trained.exists():
+        lock = json.loads(trained.read_text())["mixture"]
+        if changes := Mixture.load(folder / "mixture.yaml").changes_since(lock):
+            raise UserError(
+                f"{folder}: the data changed since it was trained: {'; '.join(changes)}. Put them back, choose another "
+                "--out, or delete that folder"
+            )
+    if scored.exists():
+        about = json.loads(scored.read_text())
+        before = about["datasets"] | about.get("guessed_from", {})
+        urls = (*spec.evaluate.shards, *spec.evaluate.train_shards)
+        if changed := [url for url in urls if before.get(url) != Dataset(url).fingerprint]:
+            raise UserError(
+                f"{folder}: was scored with other shards than are now in {', '.join(changed)}: put them back, choose "
+                "another --out, or delete eval.json and eval.predictions.arrow in that folder to score it again"
+            )
 
 
 def _train(run: Run, spec: StudySpec, folder: Path, launcher: str) -> None:
@@ -115,7 +138,7 @@ def _row(run: Run, spec: StudySpec, folder: Path) -> dict[str, Any]:
     if not scores:
         known = sorted({name for row in rows for name in row["scores"]})
         raise UserError(f"evaluate.metric: no task has {metric!r}; known here: {', '.join(known)}")
-    about = json.loads((folder / "model" / "run.json").read_text())
+    about = json.loads((folder / "model" / RUN_FILE).read_text())
     return {
         "run": run.name,
         "mixture": run.mixture_name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -164,7 +165,8 @@ def test_a_fit_needs_enough_runs():
 
 
 def test_a_study_runs_each_mixture_once_and_goes_on_where_it_stopped(tmp_path, model_dir, shards, capsys):
-    other = tmp_path / "other"
+    other, unseen = tmp_path / "other", tmp_path / "unseen"
+    shutil.copytree(shards, unseen)
     options = {"width_px": 96, "height_px": 96, "scenes": 3, "domains": ["yard"]}
     build(BuildConfig(source="synthetic", options=options, focal_px=80, limit=6), str(other), workers=1)
     base = tmp_path / "base.yaml"
@@ -175,7 +177,8 @@ def test_a_study_runs_each_mixture_once_and_goes_on_where_it_stopped(tmp_path, m
         models=[str(model_dir)], steps=[1], mixtures={"base": str(base)},
         grid={"mixture": str(base), "weights": {"there": [3]}},
         train={"batch_size": 2, "workers": 0},
-        evaluate={"shards": [shards], "limit": 1, "questions_per_image": 1, "max_new_tokens": 2},
+        evaluate={"shards": [str(unseen)], "train_shards": [str(unseen)], "limit": 1, "questions_per_image": 1,
+                  "max_new_tokens": 2},
     )  # fmt: skip
     told: list[str] = []
     rows = study(study_spec, tmp_path / "out", tell=told.append)
@@ -202,6 +205,15 @@ def test_a_study_runs_each_mixture_once_and_goes_on_where_it_stopped(tmp_path, m
     changed = study_spec.model_copy(update={"train": {"batch_size": 2, "workers": 0, "lr": 1e-3}})
     with pytest.raises(UserError, match="was run with other settings"):
         study(changed, tmp_path / "out")
+
+    shutil.rmtree(unseen)
+    shutil.copytree(other, unseen)  # other data at the same place
+    with pytest.raises(UserError, match=r"base-1-steps: was scored with other shards than are now in \S+unseen, "):
+        study(study_spec, tmp_path / "out")
+    shutil.rmtree(other)
+    build(BuildConfig(source="synthetic", options=options, focal_px=80, limit=5), str(other), workers=1)
+    with pytest.raises(UserError, match=r"the data changed since it was trained: there has other shards \(1 with 5 "):
+        study(study_spec, tmp_path / "out")
 
 
 def test_a_run_that_fails_says_why(tmp_path, shards):
