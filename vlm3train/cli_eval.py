@@ -136,7 +136,7 @@ def evaluate(
             settings |= {"root": root, "split": split, "published": published, "pairs": pairs, "seed": seed}
             data |= _of_source(source, tasks, calibrator, options, settings | {"limit": limit})
         notes = _notes(model, facts, data)
-        identity = _identity(model, data, max_new_tokens, image_resize)
+        identity = _identity(model, data, max_new_tokens, image_resize, engine)
         kept = predictions or (
             f"{Path(json).with_name(Path(json).name.split('.')[0])}.predictions.arrow" if json else None
         )
@@ -229,6 +229,7 @@ def _identity(
     data: Mapping[str, Data],
     max_new_tokens: int,
     image_resize: Literal["refuse", "processor"],
+    engine: str,
 ) -> dict[str, Any]:
     from vlm3train.identity import model_digest
     from vlm3train.models import load_processor
@@ -240,6 +241,7 @@ def _identity(
         "datasets": {url: one.digest for url, one in data.items()},
         "max_new_tokens": max_new_tokens,
         "image_resize": image_resize,
+        "engine": engine,  # two of them round differently, and a greedy answer may turn on it
     }
 
 

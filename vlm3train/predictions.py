@@ -152,7 +152,7 @@ def _check_same(path: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -
             changed = sorted(name for name in values if old.get(name) not in (None, values[name]))
             why = f"{', '.join(changed)} changed since" if changed else f"it is of {', '.join(sorted(old))}"
         else:
-            why = f"{kind} was {old}"
+            why = f"{kind} was {old}" if kind in before else "it does not say which"
         raise UserError(f"{path} holds answers of other {kind}: {why}; give another --predictions, or delete the file")
 
 

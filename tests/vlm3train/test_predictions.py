@@ -130,6 +130,7 @@ def test_a_question_has_its_number_among_all_that_the_sample_stores():
         ({"models": {"n": "1"}}, "other models: it is of m"),
         ({"datasets": {"d": "9"}}, "other datasets: d changed since"),
         ({"max_new_tokens": 9}, "max_new_tokens was 8"),
+        ({"engine": "vllm"}, "other engine: it does not say which"),
     ],
 )
 def test_answers_of_another_model_or_other_data_are_refused(kept, changes, said):
@@ -195,6 +196,9 @@ def test_the_command_goes_on_and_scores_again_without_a_model(model_dir, shards,
     monkeypatch.setattr(vlm3train.generate.Generator, "load", none)
     assert run_app(app, asked) == 0
     assert json.loads((tmp_path / "eval.json").read_text()) == first
+    capsys.readouterr()
+    assert run_app(app, [*asked, "--engine", "vllm"]) == 1
+    assert "holds answers of other engine: engine was transformers" in capsys.readouterr().err
     assert run_app(app, ["eval", "--rescore", str(tmp_path / "eval.predictions.arrow"), *arguments]) == 0
     assert json.loads((tmp_path / "eval.json").read_text())["rows"] == first["rows"]
     capsys.readouterr()
