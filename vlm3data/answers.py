@@ -38,7 +38,8 @@ def parse_length_m(text: str) -> float | None:
     A number with a unit of length beats one without, which counts as metres. Where several different
     lengths are named, none is taken: a guess would be scored as if it were an answer.
     """
-    found = [(float(number.replace(",", "")), unit.lower()) for number, unit in _NUMBER.findall(without_tags(text))]
+    text = without_tags(text).replace("\u2212", "-")
+    found = [(float(number.replace(",", "")), unit.lower()) for number, unit in _NUMBER.findall(text)]
     with_unit = {value * METRES[unit] for value, unit in found if unit in METRES}
     candidates = with_unit or {value for value, _ in found}
     if len(candidates) != 1:

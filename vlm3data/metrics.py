@@ -30,7 +30,7 @@ def delta1(pred: Numbers, truth: Numbers) -> float:
     A prediction <= 0 is wrong.
     """
     p, g = _numbers(pred), _numbers(truth)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         return _fraction((p > 0) & (np.maximum(p / g, g / p) < 1.25))
 
 

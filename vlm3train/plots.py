@@ -52,13 +52,14 @@ def _plot(group: Sequence[Prediction], title: str, path: Path) -> None:
     said = parsed(task_named("depth"), group)
     true_m = np.array([one.truth["depth_m"] for one in group], float)
     told_m = np.array([np.nan if value is None else value for value in said], float)
-    told_m[told_m <= 0] = np.nan
+    unparsed = np.isnan(told_m).sum()
+    told_m[told_m <= 0] = np.nan  # an answer that is wrong, and has no place on a logarithmic axis
     grid_xy = (
         np.array([one.truth["grid_xy"] for one in group]) / np.array([one.truth["grid"] for one in group])[:, None]
     )
     right = np.maximum(told_m / true_m, true_m / told_m) < 1.25
     figure, axes = plt.subplots(1, 3, figsize=(17, 5.4), layout=ConstrainedLayoutEngine(w_pad=0.2, h_pad=0.1))
-    figure.suptitle(f"{title}: δ1 {right.mean():.3f}, {len(group):,} questions, {np.isnan(told_m).sum():,} unparsed")
+    figure.suptitle(f"{title}: δ1 {right.mean():.3f}, {len(group):,} questions, {unparsed:,} unparsed")
     _against(axes[0], true_m, told_m)
     _by_depth(axes[1], true_m, np.abs(told_m - true_m) / true_m, right)
     _by_position(figure, axes[2], grid_xy, right)

@@ -30,6 +30,7 @@ from vlm3data.answers import METRES, parse_length_m
         ("The depth at (1200, 340) is 4.20 meters.", 4.2),
         ("4.20 meters, that is 4.20 m", 4.2),
         ("-3 m", -3.0),
+        ("\u22123 m", -3.0),
         ("0.5 km", 500.0),
         ("12 yards", 10.9728),
         ("1,234.50 meters", 1234.5),

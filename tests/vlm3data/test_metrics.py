@@ -1,6 +1,7 @@
 """Scores at their edges: strict or closed, and what an unparsed answer costs."""
 
 import math
+import warnings
 from itertools import pairwise
 
 import numpy as np
@@ -25,7 +26,9 @@ def test_delta1_is_strict_at_a_quarter():
 
 
 def test_whatever_is_not_a_positive_number_is_wrong():
-    assert delta1([1.0, None, math.nan, 0.0, -1.0, math.inf], [1.0] * 6) == pytest.approx(1 / 6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert delta1([1.0, None, math.nan, 0.0, -1.0, math.inf, 5e-324], [1.0] * 7) == pytest.approx(1 / 7)
     assert relative_success([1.0, None, math.nan], [1.0] * 3) == pytest.approx(1 / 3)
 
 

@@ -216,10 +216,14 @@ def test_errors_are_drawn_where_in_the_image_they_are():
     assert shown[1, 14] == 1.0
 
 
-def test_a_depth_of_nothing_is_an_answer(make_sample):
+@pytest.mark.parametrize("told", ["0.00 meters", "0", "-2.00 meters", "-0.0 m", "\u22122.00 meters", "-1e9 km"])
+def test_a_depth_of_nothing_or_less_is_an_answer_and_wrong(make_sample, told):
     samples = [make_sample("a", ["2 m"]), make_sample("b", ["2 m"])]
-    (row,) = evaluate(lambda asked: ["0.00 meters"] * len(asked), ("m", "d"), samples, 10, None)
-    assert (row.unparsed, row.scores["delta1"], row.more["delta1_of_parsed"]) == (0, 0.0, 0.0)
+    (row,) = evaluate(
+        lambda asked: [told if sample.key == "a" else "2 m" for sample, _ in asked], ("m", "d"), samples, 10, None
+    )
+    assert (row.unparsed, row.scores["delta1"], row.more["delta1_of_parsed"]) == (0, 0.5, 0.5)
+    assert np.isfinite([row.more["abs_rel"], row.more["median_abs_rel"]]).all()
 
 
 def test_of_constants_that_are_as_often_right_the_nearest_is_taken():
