@@ -69,8 +69,8 @@ def measure_plan(path: str, frames: str, per_scene: str) -> dict[str, object]:
     }
 
 
-def measure_build(root: str, out: str, engine: str, workers: str, shard_size: str) -> dict[str, object]:
-    """Build a dataset of photos and say how long that took; a Ray of its own starts before."""
+def measure_build(root: str, out: str, engine: str, workers: str, shard_size: str, core: str) -> dict[str, object]:
+    """Build a dataset of photos and say how long that took; a Ray of its own starts before, one worker has one core."""
     if engine == "ray":
         import ray
 
@@ -79,7 +79,7 @@ def measure_build(root: str, out: str, engine: str, workers: str, shard_size: st
         import cv2
 
         cv2.setNumThreads(1)
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+        os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[int(core)]})
     config = BuildConfig(source="jsonl", root=root, shard_size=int(shard_size))
     start = time.perf_counter()
     build(config, out, engine=engine, workers=int(workers))
