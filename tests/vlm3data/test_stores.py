@@ -21,7 +21,7 @@ from vlm3data.ahead import THREAD
 from vlm3data.build import BuildConfig, build
 from vlm3data.mixture import Mixture
 from vlm3data.shards import Dataset
-from vlm3data.shards.ranges import StoreError, is_transient, read_range
+from vlm3data.shards.ranges import StoreError, is_transient, read_pieces, read_range
 from vlm3data.stream import Stream, open_stream
 from vlm3data.types import UserError
 from vlm3train.data import Layout, LocalBatches, make_loader
@@ -149,6 +149,17 @@ def test_a_range_is_whole_or_ends_with_its_file(s3):
     assert len(read_range(fs, path, 0, 4000)) == 4000
     assert len(read_range(fs, path, size - 100, size + 100)) == 100
     assert read_range(fs, path, size + 5, size + 100) == b""
+
+
+@pytest.mark.parametrize("many", [1, 999, 1000, 1001, 4321])
+def test_the_pieces_of_a_file_make_it_up_and_none_is_too_large(many, monkeypatch):
+    monkeypatch.setattr("vlm3data.shards.ranges.PIECE_BYTES", 1000)
+    fs = fsspec.filesystem("memory")
+    whole = bytes(i * i % 251 for i in range(many))
+    fs.pipe_file("/pieces", whole)
+    pieces = list(read_pieces(fs, "/pieces"))
+    assert b"".join(pieces) == whole
+    assert [len(piece) for piece in pieces[:-1]] == [1000] * ((many - 1) // 1000)
 
 
 def test_a_missing_dataset_is_a_mistake(s3):

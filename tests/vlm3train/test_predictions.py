@@ -71,6 +71,12 @@ def test_after_a_kill_only_what_is_missing_is_asked(kept, samples, share):
     assert sorted(read_predictions(path)[1], key=str) == sorted(predictions, key=str)
 
 
+def test_what_was_there_is_there_as_soon_as_the_file_is_open_again(kept):
+    path, predictions = kept
+    with PredictionFile(path, IDENTITY):
+        assert read_predictions(path)[1] == predictions, "a kill now loses nothing"
+
+
 @pytest.mark.parametrize("share", [0.4, 0.55, 0.8])
 def test_what_a_kill_has_left_can_be_scored(kept, share):
     """Of a part of the answers those to swapped images need not be to the same questions as the others."""

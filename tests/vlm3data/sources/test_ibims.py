@@ -54,6 +54,13 @@ def change_mat(root: Path, **changes: object) -> None:
     path.write_bytes(write_struct("data", {name: value for name, value in fields.items() if value is not None}))
 
 
+def calib_with(place: tuple[int, int]) -> np.ndarray:
+    """Return MATLAB's matrix with one entry that it cannot have."""
+    calib = np.array([[559.0, 0, 0], [0, 558, 0], [361, 241, 1]])
+    calib[place] += 0.25
+    return calib
+
+
 def test_the_list_decides_which_images_and_in_which_order(root):
     (root / "imagelist.txt").write_text("room_02\n\nroom_01.png\r\n")
     assert [frame.key for frame in frames_of(root)] == ["room_02", "room_01"]
@@ -115,6 +122,7 @@ def test_a_damaged_raw_file_costs_its_image_by_name(root, file, content, expecte
         ({"rgb": np.zeros((480, 640, 3))}, "image_size_mismatch"),
         ({"calib": np.array([[559.0, 0, 361], [0, 558, 241], [0, 0, 1]])}, "bad_intrinsics"),
         ({"calib": np.full((3, 3), np.nan)}, "bad_intrinsics"),
+        *(({"calib": calib_with(place)}, "bad_intrinsics") for place in ((0, 1), (1, 0), (0, 2), (1, 2), (2, 2))),
     ],
 )
 def test_a_damaged_struct_costs_its_image_by_name(root, changes, expected):

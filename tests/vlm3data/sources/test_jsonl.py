@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.conftest import jsonl_line, needs_realdata, write_jsonl
+from tests.conftest import HEIGHT, WIDTH, jsonl_line, needs_realdata, write_jsonl
 from vlm3data.build import BuildConfig, build, samples
 from vlm3data.sources.jsonl import JsonlSource
 from vlm3data.types import Drop, UserError
@@ -105,6 +105,14 @@ def test_every_real_label_comes_out_as_it_was_published():
         assert frame.points is not None
         np.testing.assert_array_equal(frame.points().depth_m, record["depth"])
         np.testing.assert_array_equal(frame.points().pixel_px, record["pixel_coords"])
+
+
+def test_a_place_between_integers_lies_in_the_pixel_that_holds_it(tmp_path):
+    places = [[0.0, 0.49], [1.5, 2.51], [3.99, 7.0], [float(WIDTH) - 0.01, float(HEIGHT) - 0.5], [-0.2, 3.0]]
+    source = opened(write_jsonl(tmp_path, [jsonl_line(0, pixel_coords=places, depth=[1.0] * 5)]))
+    (frame,) = source.frames(next(source.scenes(None)))
+    assert frame.points is not None
+    assert frame.points().pixel_px.tolist() == [[0, 0], [1, 2], [3, 7], [WIDTH - 1, HEIGHT - 1], [-1, 3]]
 
 
 def test_a_file_that_is_no_json_says_so_before_it_asks_for_the_kind_of_depth(tmp_path):

@@ -104,6 +104,16 @@ def test_boxes_have_words_axes_and_sizes_that_belong_together(tiny_root):
     assert frames["scene-0061/001/CAM_BACK"].boxes() == ()
 
 
+@pytest.mark.parametrize(("axis", "shown"), [(0, 0), (1, 1)])
+def test_a_box_is_in_view_by_the_focal_length_of_each_axis(tmp_path, axis, shown):
+    # The car is to the right of the optical axis, which goes through it in height.
+    made = tiny()
+    for calibration in made.tables["calibrated_sensor"]:
+        if matrix := calibration["camera_intrinsic"]:
+            matrix[axis][axis] *= 8
+    assert len(frames_of(made.write(tmp_path))["scene-0061/001/CAM_FRONT"].boxes()) == shown
+
+
 def test_unknown_categories_keep_their_name_and_unknown_visibility_is_none(tmp_path):
     made = tiny()
     made.tables["category"][0]["name"] = "robot"

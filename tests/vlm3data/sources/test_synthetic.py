@@ -247,6 +247,23 @@ def test_pictures_are_worth_looking_at() -> None:
             assert image.std() > 8
 
 
+def test_the_principal_point_moves_along_each_axis_by_itself() -> None:
+    made = source()
+    cameras = [geometry(next(made.frames(scene)))[0] for scene in made.scenes("train")]
+    off = np.array([(camera.cx_px / camera.width_px, camera.cy_px / camera.height_px) for camera in cameras]) - 0.5
+    assert np.abs(off).max() <= 0.02
+    assert abs(np.corrcoef(off.T)[0, 1]) < 0.9
+
+
+def test_grain_is_as_strong_as_was_said_and_makes_nothing_dark_bright() -> None:
+    plain, grainy = (next(made.frames(next(made.scenes("train")))) for made in (source(), source(noise=30.0)))
+    before, after = (np.asarray(frame.image()).astype(float) for frame in (plain, grainy))
+    amid = (before > 100) & (before < 155)
+    assert (after - before)[amid].std() == pytest.approx(30, rel=0.1)
+    assert (before < 30).any()
+    assert np.abs(after - before).max() < 6 * 30, "clipped, not wrapped around"
+
+
 @pytest.mark.parametrize("name", ["brick_front", "crate", "sky"])
 def test_texels_have_their_colour_in_the_middle_and_tiles_repeat(name: str) -> None:
     side = MATERIALS[name].px

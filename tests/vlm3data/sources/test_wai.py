@@ -190,6 +190,13 @@ def test_overlap_is_the_mean_of_both_ways_as_a_share_of_what_the_row_knows(root)
     assert found[2, 0] == 0
 
 
+def test_no_share_is_more_than_all_of_it(root):
+    seen = np.zeros((6, 6), np.float32)
+    seen[:2, :2] = [[0.2, 0.3], [0.9, 0.5]]  # the two ways may disagree: their mean is more than the first knows
+    np.save(covisibility(root), seen)
+    np.testing.assert_array_equal(overlap(root)[:2, :2], np.ones((2, 2), np.float32))
+
+
 def test_without_a_covisibility_map_depth_and_pose_decide(root):
     before = asked(root)
     path = covisibility(root)
