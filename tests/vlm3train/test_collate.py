@@ -89,6 +89,14 @@ def test_padding_changes_no_answer(processor, make_sample, model_dir: Path):
     torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
 
 
+def test_a_question_is_put_to_the_images_of_the_sample_beside_it_whatever_its_key(processor, make_sample):
+    own, other = make_sample("a", ["1 m"]), make_sample("b", ["1 m"], size=(96, 64))
+    asked = [(sample, own.questions[0]) for sample in (own, replace(own, images=other.images), other, own)]
+    together, alone = AskCollator(processor)(asked), [AskCollator(processor)([pair]) for pair in asked]
+    for name in ("image_grid_thw", "pixel_patches"):
+        assert torch.equal(together[name], torch.cat([one[name] for one in alone]))
+
+
 def _two_images(make_sample, key: str, sizes: list[tuple[int, int]], greys: tuple[int, int]):
     made = [make_sample(f"{key}{i}", ["1 m"], size=size, num_images=2) for i, size in enumerate(sizes)]
     images = tuple(sample.images[grey] for sample, grey in zip(made, greys, strict=True))

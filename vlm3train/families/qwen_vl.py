@@ -90,9 +90,10 @@ class QwenVL:
 
     def ask(self, asked: Sequence[Asked]) -> Batch:
         """Return a left-padded batch; an image that several questions are about is decoded once."""
-        unique = {sample.key: sample for sample, _ in asked}
-        of_key = {key: self.images(sample) for key, sample in unique.items()}
-        images = [of_key[sample.key] for sample, _ in asked]
+        # By the images, not by the key: for a control a sample is asked about with another one's.
+        unique = {id(sample.images): sample for sample, _ in asked}
+        seen_of = {which: self.images(sample) for which, sample in unique.items()}
+        images = [seen_of[id(sample.images)] for sample, _ in asked]
         rows = [
             self.tokens(asking_messages(question, len(sample.images)), seen, True, sample.key)
             for (sample, question), seen in zip(asked, images, strict=True)

@@ -297,6 +297,22 @@ def test_observations_that_the_poses_contradict_are_left_out():
     assert off_px.max() < 0.1
 
 
+def test_a_shared_point_at_the_second_images_edge_is_left_out():
+    starts = np.indices((160, 128)).reshape(2, -1).T + 0.5
+    ends = starts - (0.31 * 200 / 4, 0)  # as the wall four metres away moves
+    there = ((ends >= 0) & (ends < (160, 128))).all(axis=1)
+    tracks = Tracks(np.arange(len(starts)), starts), Tracks(np.flatnonzero(there), ends[there])
+    views = [
+        replace(view, depth_m=None, tracks=track)
+        for view, track in zip((far_wall(), far_wall(0.31)), tracks, strict=True)
+    ]
+    pixel_px, there_px = shared_tracks(*views)
+    well_inside = ((ends >= 2) & (ends <= (158, 126))).all(axis=1)
+    assert 0 < well_inside.sum() < there.sum()
+    np.testing.assert_array_equal(pixel_px, np.floor(starts[well_inside]))
+    np.testing.assert_allclose(there_px, ends[well_inside])
+
+
 def test_nothing_is_asked_beside_an_edge_or_where_depth_is_unknown():
     views = [far_wall(), far_wall(0.111)]
     depths = [view.depth_m.copy() for view in views]

@@ -121,7 +121,27 @@ def test_more_words_than_are_kept_are_told_all_the_same(processor, monkeypatch):
         assert words(text) == processor.tokenizer(text).input_ids
 
 
-@pytest.mark.parametrize("change", ["rule", "normalizer", "added"])
+ADDED = {
+    "with a space": AddedToken("at (", normalized=False),
+    "eats the space before": AddedToken("<z>", lstrip=True, normalized=False),
+    "eats the space behind": AddedToken("<z>", rstrip=True, normalized=False),
+    "only as a word": AddedToken("<z>", single_word=True, normalized=False),
+    "inside another": AddedToken("im_end", normalized=False),
+    "ends as another begins": AddedToken("z<", normalized=False),
+    "ends as it begins": AddedToken("~z~", normalized=False),
+}
+
+
+def test_an_added_token_that_stands_apart_changes_no_words(processor):
+    backend = copy.deepcopy(processor.tokenizer.backend_tokenizer)
+    backend.add_tokens([AddedToken("<z>", normalized=False)])
+    words = Words.of(backend)
+    assert words is not None
+    for text in ("a<z>b <z> c", "<z>", "<z z<z> <"):
+        assert words(text) == backend.encode(text, add_special_tokens=False).ids
+
+
+@pytest.mark.parametrize("change", ["rule", "normalizer", *ADDED])
 def test_words_are_not_used_where_the_tokenizer_cuts_otherwise(processor, change):
     backend = copy.deepcopy(processor.tokenizer.backend_tokenizer)
     if change == "rule":
@@ -129,7 +149,7 @@ def test_words_are_not_used_where_the_tokenizer_cuts_otherwise(processor, change
     elif change == "normalizer":
         backend.normalizer = normalizers.Lowercase()
     else:
-        backend.add_tokens([AddedToken("at (", normalized=False)])
+        backend.add_tokens([ADDED[change]])
     assert Words.of(backend) is None
 
 
