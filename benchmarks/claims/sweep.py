@@ -48,17 +48,19 @@ def variants(images: int, tests: int) -> list[Arm]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=9.0)
+    parser.add_argument("--minutes", type=float, default=9.0, help="0: build the datasets, and end")
+    parser.add_argument("--shards", type=Path, help="keep the datasets here, for later runs")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--rate", type=float, default=4000.0, help="samples a second with ten questions each")
     parser.add_argument("--only", help="names of recipes, separated by commas")
     parser.add_argument("--quick", action="store_true", help="a few steps on a few images, for a look at the path")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
-        sweep(Path(work), arguments.out, arguments.minutes, arguments.rate, arguments.only, arguments.quick)
+        lab = Lab(Path(work), arguments.out, arguments.minutes, per_gpu=1, shards=arguments.shards)
+        sweep(lab, arguments.rate, arguments.only, arguments.quick)
 
 
-def sweep(work: Path, out: Path, minutes: float, rate: float, only: str | None, quick: bool) -> list[dict[str, Any]]:
+def sweep(lab: Lab, rate: float, only: str | None, quick: bool) -> list[dict[str, Any]]:
     """Run the recipes, print their learning curves and return the results."""
     arms = variants(50, 20) if quick else variants(30_000, 300)
     if only:
@@ -66,7 +68,6 @@ def sweep(work: Path, out: Path, minutes: float, rate: float, only: str | None, 
     if quick:
         arms = [replace(arm, size="tiny", train_settings=QUICKLY) for arm in arms]
     scoring = Scoring(limit=4, prior_images=50) if quick else Scoring(limit=150, reserve_s=SCORING_S)
-    lab = Lab(work, out, minutes, per_gpu=1)
     runs = [Run(arm, 0, 2, scoring) for arm in arms]
     build_missing((one for run in runs for one in run.needs()), lab.shards, len(os.sched_getaffinity(0)), lab.tell)
     for run in runs:
