@@ -128,6 +128,15 @@ def test_reach_is_that_of_the_corners_and_of_the_ellipsoid():
         assert inner_reach_m(pose, size, direction) == pytest.approx((surface @ direction).max(), rel=2e-2)
 
 
+def test_reach_along_many_directions_is_that_along_each():
+    rng = np.random.default_rng(5)
+    pose, size = random_box(rng)
+    for directions in (np.eye(3), rng.normal(size=(2, 4, 3))):
+        for reach in (reach_m, inner_reach_m):
+            each = [reach(pose, size, direction) for direction in directions.reshape(-1, 3)]
+            np.testing.assert_allclose(reach(pose, size, directions).ravel(), each)
+
+
 def test_edges_join_corners_that_differ_along_one_axis():
     pose, size = np.eye(4), np.array([1.0, 2.0, 3.0])
     ways = np.abs(np.diff(corners(pose, size)[EDGES], axis=1)[:, 0])

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vlm3data.geometry import align_to_patches, focal_scale, move_pixels, project, rays, unify_focal
-from vlm3data.geometry.focal import move_of
+from vlm3data.geometry.focal import MAX_PIXELS, move_of
 from vlm3data.types import Camera, Distortion, Drop
 
 LENSES = (
@@ -164,6 +164,15 @@ def test_an_image_of_which_nothing_remains_is_dropped_for_a_reason():
     with pytest.raises(Drop) as drop:
         unify_focal(Camera(100, 100, 5_000, 4_000, 10_000, 8_000), 1000.0)
     assert drop.value.reason == "image_too_large"
+
+
+@pytest.mark.parametrize(("width", "height"), [(512, 16), (16, 512)])
+def test_an_image_is_too_large_by_its_area_whichever_side_is_long(width, height):
+    camera = Camera(10, 10, width / 2, height / 2, width, height)
+    at_most = 10 * math.sqrt(MAX_PIXELS / (width * height))
+    assert unify_focal(camera, 0.999 * at_most).width_px > 30 * width
+    with pytest.raises(Drop, match="image_too_large"):
+        unify_focal(camera, 1.001 * at_most)
 
 
 def test_unknown_names_list_the_choices():

@@ -131,6 +131,10 @@ def test_what_cannot_be_trusted_is_no_label(tmp_path):
     long = model.points.track_length[model.points.find(everything.point)] >= 4
     assert 0 < len(strict.point) < len(everything.point)
     assert set(strict.point) == set(everything.point[(error <= 0.5) & long])
+    usual = frames_at(root)[0].tracks()
+    three = model.points.track_length[model.points.find(everything.point)] >= 3
+    assert not three.all()
+    assert set(usual.point) == set(everything.point[(error <= 1) & three]), "two rays can agree by chance"
 
 
 def test_a_point_that_an_image_observes_twice_is_left_out_of_it(tmp_path):
