@@ -42,7 +42,7 @@ class BuildConfig(Config):
     """The kind of depth that labels are written in, whatever the source stores."""
     published: bool = False
     """Move pixels by the released int(u * s) rather than to the pixel that holds their centre."""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)] = 0
     pairs: Annotated[int, Field(gt=0, le=16)] = 1
     """Pairs of views that each frame begins, where a task asks about two."""
     limit: Annotated[int, Field(gt=0)] | None = None

@@ -16,8 +16,7 @@ from vlm3data.cli_rerender import rerender
 from vlm3data.cli_see import card, preview, stats
 from vlm3data.cli_sources import sources
 from vlm3data.cli_verify import verify
-from vlm3data.command import UsageError, print_json, progress_bar, run_app
-from vlm3data.errors import UserError
+from vlm3data.command import Place, UsageError, print_json, progress_bar, run_app
 
 app = App(
     name="vlm3data",
@@ -43,7 +42,7 @@ Json = Annotated[bool, Parameter(negative=())]
 def build(
     source: str,
     *,
-    out: str,
+    out: Place,
     root: str = "",
     split: str | None = None,
     tasks: str = "depth",
@@ -126,8 +125,8 @@ def build(
     from vlm3data.build import build as build_dataset
     from vlm3data.flags import known_names
 
-    if not out or (workers is not None and workers < 1):
-        raise UsageError("--out must name a directory, and --workers be at least 1")
+    if workers is not None and workers < 1:
+        raise UsageError("--workers must be at least 1")
     known_names("engine", [engine])
     config = build_config(
         "vlm3data build",
@@ -169,7 +168,7 @@ def build(
 
 
 @app.command
-def synth(*, layout: str, out: str, seed: int = 0, json: Json = False, **options: str) -> None:
+def synth(*, layout: str, out: Place, seed: int = 0, json: Json = False, **options: str) -> None:
     """Write synthetic scenes in the files of a real dataset, with the exact truth beside them.
 
     What `vlm3data build` makes of them can be checked against that truth; at any size they are a load to measure
@@ -189,7 +188,7 @@ def synth(*, layout: str, out: str, seed: int = 0, json: Json = False, **options
         Print what was written as JSON.
     """
     from vlm3data import registry
-    from vlm3data.flags import known_names, options_of, take
+    from vlm3data.flags import from_flags, known_names, options_of, take
     from vlm3data.report.tables import print_counts
 
     known_names("layout", [layout])
@@ -197,10 +196,8 @@ def synth(*, layout: str, out: str, seed: int = 0, json: Json = False, **options
     given: dict[str, Any] = {}
     for flag, value in options.items():
         take(flag, value, [(known, given)], f"the layout {layout} knows")
-    try:
+    with from_flags():
         checked = kind.Options.check(given, where=f"layout {layout}")
-    except UserError as error:
-        raise UsageError(str(error)) from error
     with progress_bar("writing") as progress:
         written = kind(checked, seed).write(out, progress)
     if json:
@@ -219,7 +216,7 @@ def build_config(
 ) -> Any:
     """Return the BuildConfig of a command line: its `settings`, and `options`, the flags that belong to a plugin."""
     from vlm3data.build import BuildConfig
-    from vlm3data.flags import assign_options, known_names, options_of
+    from vlm3data.flags import assign_options, check_options, from_flags, known_names, options_of
 
     names = known_names("task", tasks.split(","))
     known_names("source", [source])
@@ -228,6 +225,11 @@ def build_config(
     source_options, task_options, calibrator_options = assign_options(source, names, calibrator, options)
     if settings.get("published") and "published" in options_of("source", source):
         source_options["published"] = True
+    check_options("source", source, source_options)
+    for name in names:
+        check_options("task", name, task_options[name])
+    if calibrator is not None:
+        check_options("calibrator", calibrator, calibrator_options)
     plugins = {
         "source": source,
         "options": source_options,
@@ -235,10 +237,8 @@ def build_config(
         "calibrator": calibrator,
         "calibrator_options": calibrator_options,
     }
-    try:
+    with from_flags():
         return BuildConfig.check(plugins | settings, where=command)
-    except UserError as error:
-        raise UsageError(str(error)) from error
 
 
 if __name__ == "__main__":

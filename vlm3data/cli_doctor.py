@@ -37,7 +37,7 @@ def doctor(
         With a source: its own flags, as for `vlm3data build`.
     """
     from vlm3data.doctor import check_dataset, check_machine
-    from vlm3data.flags import known_names, options_of, take
+    from vlm3data.flags import check_options, known_names, options_of, take
     from vlm3data.report.checks import print_checks
 
     if source is None:
@@ -49,6 +49,7 @@ def doctor(
         given: dict[str, object] = {}
         for flag, value in options.items():
             take(flag, value, [(options_of("source", source), given)], f"the source {source} knows")
+        check_options("source", source, given)
         checks = check_dataset(source, root, given)
     found = list(checks) if json else print_checks(checks)
     if json:

@@ -6,14 +6,14 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from vlm3data.command import UsageError, print_json, progress_bar
+from vlm3data.command import Place, UsageError, print_json, progress_bar
 
 
 def export(
     what: str,
     *,
     format: Literal["llava", "qwen-vl", "sharegpt", "parquet"],
-    out: str,
+    out: Place,
     samples: int | None = None,
     split: str | None = None,
     limit: int | None = None,

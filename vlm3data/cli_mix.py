@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from vlm3data.command import UsageError, print_json, progress_bar
+from vlm3data.command import Place, UsageError, print_json, progress_bar
 
 mix = App(name="mix", help="Look at mixtures: which datasets in which shares.")
 
@@ -22,7 +22,7 @@ def show(
     batch: int = 1,
     world: int = 1,
     max_epochs: float = 4.0,
-    html: str | None = None,
+    html: Place | None = None,
     json: Json = False,
 ) -> None:
     """Show what a mixture means: per dataset its share, and samples, epochs, answers and bytes over a run.
@@ -57,6 +57,8 @@ def show(
     mixture = Mixture.load(spec)
     if min(1 if length is None else length for length in (samples, steps, batch, world)) < 1:
         raise UsageError("--samples, --steps, --batch and --world must be at least 1")
+    if not max_epochs > 0 or (samples is not None and steps is not None):
+        raise UsageError("--max-epochs must be above 0, and the run's length is --samples or --steps, not both")
     samples = steps * batch * world if steps else samples or mixture.samples
     if html is not None:
         from vlm3data.report.mixture_page import write_mixture_page
@@ -97,6 +99,8 @@ def simulate(spec: str, *, samples: int | None = None, plot: str | None = None, 
 
     if plot is not None and not plot.endswith(".png"):
         raise UsageError(f"--plot {plot}: name a file that ends in .png")
+    if samples is not None and samples < 1:
+        raise UsageError("--samples must be at least 1")
     mixture = Mixture.load(spec)
     with progress_bar("drawing") as progress:
         drawn = draw(mixture, samples, progress)
@@ -135,7 +139,7 @@ def diff(before: str, after: str, *, json: Json = False) -> int:
 
 
 @mix.command
-def lock(spec: str, *, out: str | None = None) -> None:
+def lock(spec: str, *, out: Place | None = None) -> None:
     """Write down what the order of the stream follows from: seed, shares, and the shards' fingerprints.
 
     Example: vlm3data mix lock mixtures/demo.yaml --out out/demo.lock.json

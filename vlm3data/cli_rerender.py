@@ -6,13 +6,13 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from vlm3data.command import UsageError, print_json, progress_bar
+from vlm3data.command import Place, UsageError, print_json, progress_bar
 
 
 def rerender(
     shards: str,
     *,
-    out: str,
+    out: Place,
     tasks: str | None = None,
     label_depth: Literal["z", "euclidean"] | None = None,
     engine: str = "local",
@@ -48,20 +48,21 @@ def rerender(
     json
         Print the finished dataset.json instead of a summary.
     """
-    from vlm3data.flags import known_names
+    from vlm3data.flags import from_flags, known_names
     from vlm3data.rerender import rerender as ask_again
     from vlm3data.shards import Dataset
 
-    if not out or (workers is not None and workers < 1):
-        raise UsageError("--out must name a directory, and --workers be at least 1")
+    if workers is not None and workers < 1:
+        raise UsageError("--workers must be at least 1")
     names = list(Dataset(shards).about["config"]["tasks"]) if tasks is None else tasks.split(",")
     names = known_names("task", names)
     known_names("engine", [engine])
-    with progress_bar("asking again") as progress:
+    asked = _options_by_task(names, options)
+    with progress_bar("asking again") as progress, from_flags({key for given in asked.values() for key in given}):
         dataset = ask_again(
             shards,
             out,
-            tasks=_options_by_task(names, options),
+            tasks=asked,
             label_depth=label_depth,
             engine=engine,
             workers=workers,

@@ -6,13 +6,13 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from vlm3data.command import UsageError, print_json, progress_bar
+from vlm3data.command import Place, UsageError, print_json, progress_bar
 
 Json = Annotated[bool, Parameter(negative=())]
 
 
 def preview(
-    target: str, *, out: str, limit: int = 200, seed: int | None = None, image_px: int = 640, json: Json = False
+    target: str, *, out: Place, limit: int = 200, seed: int | None = None, image_px: int = 640, json: Json = False
 ) -> None:
     """Write one HTML page of samples: images with their labels, questions, statistics, what was left out.
 
@@ -49,7 +49,7 @@ def preview(
 
 
 def stats(
-    target: str, *, limit: int | None = None, seed: int | None = None, plots: str | None = None, json: Json = False
+    target: str, *, limit: int | None = None, seed: int | None = None, plots: Place | None = None, json: Json = False
 ) -> None:
     """Count what shards or a mixture hold: depths, focal lengths, pixels, pairs, questions, what was left out.
 
@@ -91,7 +91,7 @@ def stats(
             print(f"wrote {plots}: {', '.join(written)}")
 
 
-def card(shards: str, *, out: str | None = None) -> None:
+def card(shards: str, *, out: Place | None = None) -> None:
     """Write a dataset card in Markdown: counts, licence, settings, values, known limits, example questions.
 
     Example: vlm3data card out/scannet --out out/scannet/README.md

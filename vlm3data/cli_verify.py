@@ -52,7 +52,7 @@ def verify(
 
     if not deep and (root or options):
         raise UsageError(f"--{'root' if root else next(iter(options))} is for --deep, which builds samples again")
-    if deep and samples < 1:
+    if samples < 1:
         raise UsageError("--samples must be at least 1")
     with progress_bar("verifying") as progress:
         findings = shards_module.verify(shards, progress)
@@ -61,11 +61,11 @@ def verify(
         print_findings(findings, shards)
     if deep:
         from vlm3data.deep import verify_deep
+        from vlm3data.flags import from_flags
 
-        with progress_bar("building again") as progress:
-            deeply = verify_deep(
-                shards, root, samples=samples, seed=seed, given=_given(shards, options), progress=progress
-            )
+        given = _given(shards, options)
+        with progress_bar("building again") as progress, from_flags(given):
+            deeply = verify_deep(shards, root, samples=samples, seed=seed, given=given, progress=progress)
         found["deep"] = asdict(deeply)
         if not json:
             print_deep(deeply, root)

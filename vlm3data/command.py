@@ -7,23 +7,28 @@ import inspect
 import re
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
-from cyclopts import App, CycloptsError
+from cyclopts import App, CycloptsError, Parameter
 
-from vlm3data.errors import UserError
+from vlm3data.errors import UsageError, UserError
 from vlm3data.progress import progress_bar
 from vlm3data.terminal import shown
 
-__all__ = ["UsageError", "print_json", "progress_bar", "run_app"]
+__all__ = ["Place", "UsageError", "print_json", "progress_bar", "run_app"]
 
 FAILED, BAD_USAGE, INTERRUPTED = 1, 2, 130
 STORES = ("botocore.", "aiobotocore.", "gcsfs.", "google.", "azure.", "aiohttp.")
 """Libraries of object stores, whose errors (no credentials, no such bucket) are not all OSErrors."""
 
 
-class UsageError(UserError):
-    """A command line that cannot be meant: exit code 2, as for a flag that does not exist."""
+def _is_named(_: Any, place: str | None) -> None:
+    if place is not None and not place.strip():
+        raise ValueError("It must name a file or a directory.")
+
+
+Place = Annotated[str, Parameter(validator=_is_named)]
+"""Where a command writes; empty, as an unset variable of a shell is, would mean the working directory."""
 
 
 class UnknownFlagError(UsageError):

@@ -10,6 +10,10 @@ class UserError(Exception):
     """A mistake a user can mend; its message is one line that says what to do, shown without a traceback."""
 
 
+class UsageError(UserError):
+    """A command line that cannot be meant: exit code 2, as for a flag that does not exist."""
+
+
 class Drop(Exception):
     """Raised where a sample proves unusable; `reason` is a short snake_case name that the manifest counts.
 

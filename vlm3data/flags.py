@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Generator, Mapping
+from contextlib import contextmanager
 from typing import Any
+
+from pydantic import ValidationError
 
 from vlm3data import registry
 from vlm3data.command import UnknownFlagError, UsageError
+from vlm3data.errors import UserError
 
 Taker = tuple[dict[str, Any], dict[str, Any]]
 """The flags that a plugin knows (`options_of`), and those that it has been given."""
@@ -27,6 +32,27 @@ def options_of(kind: str, name: str) -> dict[str, Any]:
         key: {"default": field.get_default(call_default_factory=True), "help": field.description or ""}
         for key, field in fields.items()
     }
+
+
+@contextmanager
+def from_flags(flags: Collection[str] | None = None) -> Generator[None]:
+    """Make a value that a config refuses bad usage: where one of these flags gave it, or whatever it is (None)."""
+    try:
+        yield
+    except UserError as error:
+        cause = error.__cause__
+        refused = (
+            {str(one["loc"][0]) for one in cause.errors() if one["loc"]} if isinstance(cause, ValidationError) else ()
+        )
+        if flags is None or not set(flags).isdisjoint(refused):
+            raise UsageError(str(error)) from error
+        raise
+
+
+def check_options(kind: str, name: str, given: Mapping[str, Any]) -> None:
+    """Refuse a value that a flag of a plugin cannot have, before anything is opened."""
+    with from_flags():
+        registry.load(kind, name).Options.check(given, where=f"{kind} {name}")
 
 
 def assign_options(

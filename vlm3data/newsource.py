@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from vlm3data import registry
+from vlm3data.errors import UsageError
 from vlm3data.images import encode_jpeg
 from vlm3data.types import UserError
 
@@ -24,9 +25,9 @@ def new_source(name: str, out: Path) -> list[Path]:
     Returns the files, relative to `out`.
     """
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-        raise UserError(f"{name!r} cannot be a source's name: small letters, digits and _, a letter first")
+        raise UsageError(f"{name!r} cannot be a source's name: small letters, digits and _, a letter first")
     if name in registry.names("source"):
-        raise UserError(f"there is a source {name} already: choose another name")
+        raise UsageError(f"there is a source {name} already: choose another name")
     if out.exists() and any(out.iterdir()):
         raise UserError(f"{out} is not empty: choose another --out")
     files: dict[Path, bytes] = {}

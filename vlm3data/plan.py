@@ -28,6 +28,7 @@ from vlm3data.build_config import (
     open_tasks,
 )
 from vlm3data.candidates import Part, candidates_per_frame
+from vlm3data.errors import UsageError
 from vlm3data.growth import Built, scenes_of
 from vlm3data.types import SceneRef, UserError
 
@@ -160,7 +161,7 @@ def planned(config: BuildConfig, built: Built | None = None, append: bool = Fals
         known = ", ".join(source.facts.splits)
         raise UserError(f"--split {config.split}: {config.source} has no such split; known: {known}")
     if source.facts.endless and config.limit is None:
-        raise UserError(f"{config.source} never ends: say how many samples with --limit")
+        raise UsageError(f"{config.source} never ends: say how many samples with --limit")
     digest, per_frame = config_digest(config), candidates_per_frame(config, tasks)
     if built is not None and built.config != digest:
         raise UserError(ANOTHER_BUILD.format(out=built.out, what="the plan"))

@@ -19,6 +19,7 @@ import fsspec
 from fsspec import AbstractFileSystem
 from fsspec.implementations.local import LocalFileSystem
 
+from vlm3data.errors import UsageError
 from vlm3data.retries import StoreError, persist
 from vlm3data.types import Drop, UserError
 
@@ -38,7 +39,7 @@ def open_store(url: str) -> tuple[AbstractFileSystem, str]:
 def open_root(root: str, what: str = "directory") -> tuple[AbstractFileSystem, str]:
     """Return file system and path of a dataset, `root`, which has to be there: a directory, or whatever `what` says."""
     if not root:
-        raise UserError("--root is missing: say where the dataset lies")
+        raise UsageError("--root is missing: say where the dataset lies")
     fs, path = open_store(root)
     if not (fs.isdir(path) if what == "directory" else fs.exists(path)):
         raise UserError(f"--root {root}: there is no such {what}")

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import App, Parameter
 
 from vlm3data import __version__
-from vlm3data.command import UsageError, run_app
+from vlm3data.command import Place, UsageError, run_app
 from vlm3train.cli_eval import evaluate
 from vlm3train.cli_predict import predict
 
@@ -28,7 +28,7 @@ MANY_TEXTS = 2000
 
 
 @app.command
-def init_tiny(*, out: str, shards: tuple[str, ...] = (), size: str = "tiny", seed: int = 0) -> None:
+def init_tiny(*, out: Place, shards: tuple[str, ...] = (), size: str = "tiny", seed: int = 0) -> None:
     """Write a small Qwen3-VL with random weights and a tokenizer of its own; nothing is downloaded.
 
     Example: vlm3train init-tiny --out out/tiny --shards out/train
@@ -47,9 +47,13 @@ def init_tiny(*, out: str, shards: tuple[str, ...] = (), size: str = "tiny", see
     from vlm3train.quiet import quieten
 
     quieten()
+    from vlm3data.flags import from_flags
     from vlm3train.tiny import example_texts, size_named, write_tiny_model
 
-    preset = size_named(size)
+    with from_flags():
+        preset = size_named(size)
+    if not 0 <= seed < 1 << 32:
+        raise UsageError("--seed must be from 0 to 2^32 - 1")
     if (Path(out) / "config.json").exists():
         raise UsageError(f"{out} already holds a model; choose another --out")
     texts = list(example_texts())
@@ -159,6 +163,7 @@ def sft(
         Resume although the mixture or its shards changed meanwhile; --out/run.json keeps what changed.
     """
     given = {name: value for name, value in locals().items() if name != "config" and value is not None}
+    from vlm3data.flags import from_flags
     from vlm3train.configs import read_config
     from vlm3train.sft import SftConfig, train
 
@@ -166,7 +171,8 @@ def sft(
     if lora_rank is not None:
         lora = values.get("lora") if isinstance(values, dict) else None
         given["lora"] = (lora if isinstance(lora, dict) else {}) | {"rank": given.pop("lora_rank")}
-    settings = SftConfig.check(values | given if isinstance(values, dict) else values, config or "vlm3train sft")
+    with from_flags(given if config else None):
+        settings = SftConfig.check(values | given if isinstance(values, dict) else values, config or "vlm3train sft")
 
     from vlm3train.quiet import quieten
 
@@ -177,7 +183,7 @@ def sft(
 
 @app.command
 def study(
-    spec: str, *, out: str, launcher: str = "", plot: Flag = False, fit: Flag = False, json: Flag = False
+    spec: str, *, out: Place, launcher: str = "", plot: Flag = False, fit: Flag = False, json: Flag = False
 ) -> None:
     """Train and score one run per mixture, with all else equal, and put them side by side.
 

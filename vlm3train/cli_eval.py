@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 from cyclopts import Parameter
+from cyclopts.types import PositiveInt
 
-from vlm3data.command import UsageError, progress_bar
+from vlm3data.command import Place, UsageError, progress_bar
 
 Flag = Annotated[bool, Parameter(negative=())]
 
@@ -30,18 +31,18 @@ def evaluate(
     pairs: int = 1,
     seed: int = 0,
     train_shards: tuple[str, ...] = (),
-    limit: int | None = None,
-    questions_per_image: int = 10,
-    batch_size: int = 64,
-    batch_tokens: int = 131_072,
-    max_new_tokens: int = 64,
+    limit: PositiveInt | None = None,
+    questions_per_image: PositiveInt = 10,
+    batch_size: PositiveInt = 64,
+    batch_tokens: PositiveInt = 131_072,
+    max_new_tokens: PositiveInt = 64,
     image_resize: Literal["refuse", "processor"] = "refuse",
     engine: Literal["transformers", "vllm"] = "transformers",
-    predictions: str | None = None,
+    predictions: Place | None = None,
     rescore: str | None = None,
-    plots: str | None = None,
+    plots: Place | None = None,
     paper: Flag = False,
-    json: str | None = None,
+    json: Place | None = None,
     **options: str,
 ) -> None:
     """Score models on shards or raw datasets, beside what could be guessed and their answers to swapped images.

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
+from cyclopts.types import PositiveInt
 
-from vlm3data.command import UsageError, print_json
+from vlm3data.command import Place, UsageError, print_json
 
 Flag = Annotated[bool, Parameter(negative=())]
 SHOWN_CHARACTERS = 60
@@ -21,8 +22,8 @@ def predict(
     model: str,
     at: tuple[str, ...] = (),
     question: tuple[str, ...] = (),
-    cloud: str | None = None,
-    grid: int = 32,
+    cloud: Place | None = None,
+    grid: PositiveInt = 32,
     focal_px: float | None = None,
     calibrator: str | None = None,
     label_depth: Literal["z", "euclidean"] | None = None,
@@ -30,8 +31,8 @@ def predict(
     focal_mode: Literal["uniform", "square", "none"] | None = None,
     align: Literal["crop", "pad", "none"] | None = None,
     wordings: str | None = None,
-    batch_size: int = 64,
-    max_new_tokens: int = 64,
+    batch_size: PositiveInt = 64,
+    max_new_tokens: PositiveInt = 64,
     image_resize: Literal["refuse", "processor"] = "refuse",
     json: Flag = False,
     **options: str,
@@ -83,8 +84,8 @@ def predict(
     """
     if not (at or question or cloud):
         raise UsageError("say what to ask: --at x,y, --question TEXT or --cloud FILE.ply")
-    if grid < 1:
-        raise UsageError("--grid must be at least 1")
+    if focal is not None and not 0 < focal < float("inf"):
+        raise UsageError("--focal must be a positive number of pixels")
     pixels = [_pixel(text) for text in at]
     method = _calibrator(focal_px, calibrator, options)
     from vlm3train.label_facts import read_label_facts
@@ -159,12 +160,15 @@ def _calibrator(focal_px: float | None, name: str | None, options: dict[str, str
         if not 0 < focal_px < float("inf"):
             raise UsageError("--focal-px must be a positive number of pixels")
         return None
-    from vlm3data import registry
+    from vlm3data.flags import check_options, known_names, options_of, take
     from vlm3train.predict import calibrator_named
 
-    if name is not None and name not in registry.names("calibrator"):
-        raise UsageError(f"unknown calibrator {name!r}; known: {', '.join(registry.names('calibrator'))}")
-    return calibrator_named(name or "exif", {flag.replace("-", "_"): value for flag, value in options.items()})
+    (name,) = known_names("calibrator", [name or "exif"])
+    given: dict[str, Any] = {}
+    for flag, value in options.items():
+        take(flag, value, [(options_of("calibrator", name), given)], f"the calibrator {name} knows")
+    check_options("calibrator", name, given)
+    return calibrator_named(name, given)
 
 
 def _print(told: dict[str, Any]) -> None:

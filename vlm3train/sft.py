@@ -26,7 +26,7 @@ class SftConfig(Config):
     """Directory or hub name of a model that takes images and text."""
     mixture: str
     """Path of a mixture's YAML file."""
-    out: str
+    out: Annotated[str, Field(min_length=1)]
     """Directory for checkpoints, the log and the final model."""
     steps: Annotated[int, Field(gt=0)]
     """Optimizer steps; warm-up and schedule are fitted to it."""
@@ -34,7 +34,7 @@ class SftConfig(Config):
     """Samples per process and forward pass."""
     grad_accum: Annotated[int, Field(gt=0)] = 1
     """Forward passes per optimizer step."""
-    lr: Annotated[float, Field(gt=0)] = 5.5e-5
+    lr: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 5.5e-5
     """Peak learning rate."""
     warmup_ratio: Annotated[float, Field(ge=0, le=1)] = 0.1
     """Part of the steps with a linearly rising learning rate."""
@@ -46,7 +46,7 @@ class SftConfig(Config):
     """Of AdamW."""
     beta2: Annotated[float, Field(gt=0, lt=1)] = 0.999
     """AdamW's memory of squared gradients; shorter runs want less."""
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=1 << 32)] = 0
     """Of the trainer; the order of the data has its own, in the mixture."""
     bf16: bool | None = None
     """Compute in bfloat16; by default where the device can."""

@@ -95,12 +95,12 @@ def test_a_flag_reaches_the_source_and_the_task(tmp_path, toy_root, capsys):
             2,
             "unknown flag --colour; jsonl and its tasks know: --depth-kind",
         ),
-        (["build", "synthetic", "--out", "o"], 1, "synthetic never ends: say how many samples with --limit"),
+        (["build", "synthetic", "--out", "o"], 2, "synthetic never ends: say how many samples with --limit"),
         (["build", "jsonl", "--out", "o", "--align", "left"], 2, "crop"),
         (["build", "jsonl", "--out", "o", "--focal", "-1"], 2, "focal_px: .*greater than 0"),
         (
             ["build", "jsonl", "--out", "o", "--root", "{tmp}", "--depth-kind", "y"],
-            1,
+            2,
             "depth_kind: .*'z' or 'euclidean'",
         ),
         (
@@ -110,22 +110,46 @@ def test_a_flag_reaches_the_source_and_the_task(tmp_path, toy_root, capsys):
         ),
         (["build", "jsonl", "--out", "o", "--root", "{tmp}"], 1, "there is no .jsonl file"),
         (["build", "jsonl", "--out", "nonsense://o", "--root", "{toy}"], 1, "cannot open 'nonsense://o'"),
-        (["build", "jsonl", "--out", ""], 2, "--out must name a directory"),
+        (["build", "jsonl", "--out", ""], 2, "for --out. It must name a file or a directory"),
         (["build", "jsonl", "--out", "o", "--workers", "0"], 2, "--workers"),
         (
             ["build", "jsonl", "--out", "{toy}/toy_train.jsonl", "--root", "{toy}", "--focal", "150"],
             1,
             "toy_train.jsonl: File exists",
         ),
-        (["build", "jsonl", "--out", "o"], 1, "error: --root is missing: say where the dataset lies$"),
+        (["build", "jsonl", "--out", "o"], 2, "error: --root is missing: say where the dataset lies$"),
         (["build", "jsonl", "--out", "o", "--task", "pose"], 2, "unknown flag --task; .*; did you mean --tasks\\?$"),
         (["build", "jsonl", "--out", "o", "--pixel", "3"], 2, "unknown flag --pixel; .*; did you mean --pixels\\?$"),
-        (["build", "synthetic", "--out", "o", "--hfov-deg", "60"], 1, "hfov_deg: has too few values .found ..60..."),
+        (["build", "synthetic", "--out", "o", "--hfov-deg", "60"], 2, "hfov_deg: has too few values .found ..60..."),
         (
             ["build", "jsonl", "--out", "o", "--root", "{toy}", "--wordings", "depth_shrt"],
             1,
             "wordings depth_shrt: there is no such file, and of our own packs only .*depth_short",
         ),
+        (
+            ["build", "jsonl", "--out", "o", "--root", "{toy}", "--pixels", "x"],
+            2,
+            "task depth: pixels: .*valid integer",
+        ),
+        (["build", "jsonl", "--out", "o", "--root", "{toy}", "--reference", "marker"], 2, "say `pixels: 1`"),
+        (["build", "jsonl", "--out", "o", "--calibrator", "fov", "--hfov-deg", "x"], 2, "calibrator fov: hfov_deg"),
+        (["build", "jsonl", "--out", "o", "--seed", f"{1 << 63}"], 2, "vlm3data build: seed: .*less than"),
+        (["build", "colmap", "--out", "o"], 2, "--root is missing"),
+        (["synth", "--layout", "rgbd", "--out", "o", "--frames", "0"], 2, "layout rgbd: frames"),
+        (["synth", "--layout", "rgbd", "--out", ""], 2, "for --out. It must name"),
+        (["rerender", "{built}", "--out", "o", "--grid", "x"], 2, "task depth: grid: .*valid integer"),
+        (["rerender", "{built}", "--out", "o", "--depth-pixels", "0"], 2, "task depth: pixels"),
+        (["rerender", "{built}", "--out", "o", "--pixels", "999"], 1, "more than the 64 that they hold"),
+        (["verify", "{built}", "--samples", "0"], 2, "--samples must be at least 1"),
+        (["verify", "{built}", "--deep"], 2, "--root is missing"),
+        (["verify", "{built}", "--deep", "--root", "{toy}", "--half-pixel", "x"], 2, "source jsonl: half_pixel"),
+        (["doctor", "jsonl", "--root", "{toy}", "--half-pixel", "x"], 2, "source jsonl: half_pixel"),
+        (["stats", "{built}", "--plots", ""], 2, "for --plots. It must name"),
+        (["export", "{built}", "--format", "llava", "--out", "o", "--limit", "0"], 2, "must be at least 1"),
+        (["mix", "show", "mixtures/demo.yaml", "--max-epochs", "-1"], 2, "--max-epochs must be above 0"),
+        (["mix", "show", "mixtures/demo.yaml", "--steps", "1", "--samples", "1"], 2, "--samples or --steps, not both"),
+        (["mix", "simulate", "mixtures/demo.yaml", "--samples", "-1"], 2, "--samples must be at least 1"),
+        (["new-source", "Bad name", "--out", "o"], 2, "cannot be a source's name"),
         (["synth", "--layout", "rgbd", "--out", "o", "--frams", "3"], 2, "did you mean --frames"),
         (["mix", "show", "{tmp}"], 1, "is a directory; name a YAML file"),
         (["mix", "show", "mixtures/demo.yaml", "--samples", "0"], 2, "--samples, .* must be at least 1"),
@@ -137,8 +161,9 @@ def test_a_flag_reaches_the_source_and_the_task(tmp_path, toy_root, capsys):
         (["dance"], 2, "dance"),
     ],
 )
-def test_a_mistake_is_one_line_and_an_exit_code(tmp_path, toy_root, capsys, arguments, code, message):
-    filled = [part.format(tmp=tmp_path / "empty", toy=toy_root) for part in arguments]
+def test_a_mistake_is_one_line_and_an_exit_code(tmp_path, toy_root, capsys, request, arguments, code, message):
+    built = request.getfixturevalue("built") if "{built}" in arguments else ""
+    filled = [part.format(tmp=tmp_path / "empty", toy=toy_root, built=built) for part in arguments]
     (tmp_path / "empty").mkdir()
     assert run(*filled) == code
     error = capsys.readouterr().err

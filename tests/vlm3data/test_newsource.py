@@ -79,7 +79,7 @@ def test_it_is_formatted_and_checked_as_we_are(package):
     [("My Rooms", "small letters"), ("scannet", "there is a source scannet already"), ("7rooms", "a letter first")],
 )
 def test_names_that_cannot_be(name, message, tmp_path, capsys):
-    assert run_app(app, ["new-source", name, "--out", str(tmp_path / "p")]) == 1
+    assert run_app(app, ["new-source", name, "--out", str(tmp_path / "p")]) == 2
     assert message in capsys.readouterr().err
 
 

@@ -18,6 +18,7 @@ import xxhash
 from pydantic import Field
 
 from vlm3data.config import Config
+from vlm3data.errors import UsageError
 from vlm3data.formats.colmap.depth_map import DepthMaps
 from vlm3data.formats.colmap.images import StoredImage
 from vlm3data.formats.colmap.model import Model
@@ -92,7 +93,7 @@ class ColmapSource:
         if root and not self._fs.isdir(path):
             raise UserError(f"--root {root}: there is no such directory")
         if not root and not (options.images and options.model):
-            raise UserError("--root is missing: give the workspace, or both --images and --model")
+            raise UsageError("--root is missing: give the workspace, or both --images and --model")
         self._workspaces = {workspace.name: workspace for workspace in self._find(path)}
         if options.metres_per_unit is not None:
             if len(self._workspaces) > 1:
