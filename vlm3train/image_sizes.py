@@ -8,11 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow.parquet as pq
 
+from vlm3data.geometry.focal import Align
 from vlm3data.mixture import Mixture
 from vlm3data.shards import Dataset
+from vlm3data.types import Float64Array
 
 PATCHES_PX = 32
-"""Sides are cut to multiples of this."""
+"""Sides are cut or padded to multiples of this."""
 
 
 class ImageSizes:
@@ -36,6 +38,12 @@ class ImageSizes:
         return pixels if isinstance(pixels, int) else int(pixels[place if selected is None else selected[place]])
 
 
+def _aligned(sides_px: Float64Array, align: Align) -> Float64Array:
+    if align == "none":
+        return sides_px
+    return (np.ceil if align == "pad" else np.floor)(sides_px / PATCHES_PX) * PATCHES_PX
+
+
 def _pixels(dataset: Dataset) -> int | np.ndarray[tuple[int], np.dtype[np.uint32]]:
     """Return the pixels of all views of each sample; one number where all have as many in one view."""
     columns = ["width_px", "height_px", "views", "source_focal_px"]
@@ -46,6 +54,7 @@ def _pixels(dataset: Dataset) -> int | np.ndarray[tuple[int], np.dtype[np.uint32
     if dataset.unifier is not None and config["focal_mode"] != "none":
         # The index has the stored images; what is dealt out are those that they become.
         scale = (dataset.unify.focal_px or config["focal_px"]) / table["source_focal_px"].to_numpy()
-        width, height = ((side * scale // PATCHES_PX * PATCHES_PX).astype(np.uint32) for side in (width, height))
+        align = dataset.unify.align or config["align"]
+        width, height = (_aligned(side * scale // 1, align).astype(np.uint32) for side in (width, height))
     pixels = width * height * views
     return int(pixels[0]) if len(pixels) and (pixels == pixels[0]).all() else pixels

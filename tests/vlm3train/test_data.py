@@ -107,16 +107,25 @@ def test_images_that_are_unified_when_read_count_as_what_they_become(tmp_path):
     table = {"width_px": [256] * 5, "height_px": [256] * 5, "views": [1] * 5, "source_focal_px": focal_px}
     pq.write_table(pa.table(table), tmp_path / "index.parquet")
 
-    def pixels(focal_px=None, mode="uniform", unifier="one"):
-        about = {"config": {"focal_mode": mode, "focal_px": 80.0}}
+    def pixels(focal_px=None, align=None, mode="uniform", unifier="one", built="crop"):
+        about = {"config": {"focal_mode": mode, "focal_px": 80.0, "align": built}}
+        unify = Unify(focal_px, align)
         dataset = SimpleNamespace(
-            index_parquet=lambda: str(tmp_path / "index.parquet"), about=about, unifier=unifier, unify=Unify(focal_px)
+            index_parquet=lambda: str(tmp_path / "index.parquet"), about=about, unifier=unifier, unify=unify
         )
         found = image_sizes._pixels(dataset)
         return found if isinstance(found, int) else found.tolist()
 
     assert pixels() == [128 * 128, 256 * 256, 128 * 128, 256 * 256, 512 * 512]
     assert pixels(focal_px=40.0) == [64 * 64, 128 * 128, 64 * 64, 128 * 128, 256 * 256]
+    for sides_px, aligned in (
+        ([153, 307, 153, 307, 614], {"align": "none"}),
+        ([128, 288, 128, 288, 608], {}),
+        ([160, 320, 160, 320, 640], {"align": "pad"}),
+        ([160, 320, 160, 320, 640], {"built": "pad"}),
+        ([128, 288, 128, 288, 608], {"align": "crop", "built": "pad"}),
+    ):
+        assert pixels(focal_px=96.0, **aligned) == [side * side for side in sides_px]
     assert pixels(mode="none") == pixels(unifier=None) == 256 * 256
 
 
