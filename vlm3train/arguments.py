@@ -97,9 +97,12 @@ def compiles(config: SftConfig, is_fast: bool) -> bool:
 def _precision(bf16: bool) -> MixedPrecisionPolicy:
     """Return what FSDP2 computes in; gradients are added up in float32, and losses stay what they are.
 
-    Accelerate's own policy for bfloat16 rounds each rank's gradients before they are added, and every loss.
+    Accelerate's own policy for bfloat16 rounds each rank's gradients before they are added, and every loss. Autocast
+    casts what is to be cast: FSDP2 would round the angles of image positions too, which no unsharded model does.
     """
-    return MixedPrecisionPolicy(param_dtype=torch.bfloat16 if bf16 else None, reduce_dtype=torch.float32)
+    return MixedPrecisionPolicy(
+        param_dtype=torch.bfloat16 if bf16 else None, reduce_dtype=torch.float32, cast_forward_inputs=False
+    )
 
 
 def _sharding(config: SftConfig) -> dict[str, Any]:
@@ -115,4 +118,6 @@ def _sharding(config: SftConfig) -> dict[str, Any]:
             "state_dict_type": "FULL_STATE_DICT",
             "activation_checkpointing": False,
         },
+        # Else every process would keep whole gradients from the first batch of a step to its last.
+        "accelerator_config": {"gradient_accumulation_kwargs": {"sync_each_batch": config.shard == "full"}},
     }

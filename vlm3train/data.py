@@ -108,15 +108,8 @@ class StreamLoader(DataLoader[Any]):
             batches = super().__iter__()  # starts the workers
         while True:
             began = time.monotonic()
-            try:
+            with said_if_a_worker_dies():
                 arrived = next(batches)
-            except RuntimeError as error:
-                if "DataLoader worker" not in str(error):
-                    raise
-                raise UserError(
-                    f"a process that reads samples has died ({str(error).splitlines()[0]}); most often that is the "
-                    "system, short of memory: lower --workers or --batch-size, then --resume"
-                ) from error
             self.waited_s += time.monotonic() - began
             if isinstance(arrived, UserError):
                 raise arrived
@@ -124,6 +117,20 @@ class StreamLoader(DataLoader[Any]):
             if skips:
                 self.on_skips(skips)
             yield batch
+
+
+@contextlib.contextmanager
+def said_if_a_worker_dies() -> Generator[None]:
+    """Turn the death of a worker into a UserError: torch raises it wherever the training process then is."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise UserError(
+            f"a process that reads samples has died ({str(error).splitlines()[0]}); most often that is the "
+            "system, short of memory: lower --workers or --batch-size, then --resume"
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,7 +79,7 @@ def _adapted(model: PreTrainedModel, lora: LoraSettings, freeze: Sequence[Part],
         wanted = ", ".join(lora.targets) or "the language model"
         raise UserError(f"lora: no linear layer that is not frozen belongs to {wanted}; see model.named_modules()")
     settings = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets)  # pyright: ignore[reportArgumentType]
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(devices=[]):  # the model is on the CPU; all GPUs would be woken up, by every process
         torch.manual_seed(seed)
         return get_peft_model(model, settings)
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from trl import SFTConfig, SFTTrainer
 from vlm3data.types import UserError
 from vlm3train import fast
 from vlm3train.batches import TrainingBatches
-from vlm3train.data import Layout, LocalBatches, make_loader
+from vlm3train.data import Layout, LocalBatches, make_loader, said_if_a_worker_dies
 from vlm3train.ledger import Ledger
 from vlm3train.log import LOG_FILE, Log
 from vlm3train.loss import use_answer_loss
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 SETTINGS = ("initial_lr", "betas", "weight_decay")
 """What a run says of its optimizer; the learning rate follows from the first."""
+SPREAD_STATE = "optimizer.bin"
+"""What accelerate calls the state of an optimizer that is spread over processes; that of any other is in a .pt."""
 
 
 class StreamTrainer(SFTTrainer):
@@ -57,13 +60,14 @@ class StreamTrainer(SFTTrainer):
         self._dtype = None if args.bf16 else model.dtype
         self._ledger, self._meter, self._watch = Ledger(mixture), Meter(model), LossWatch()
         self._log = Log(Path(str(args.output_dir)) / LOG_FILE, mixture, layout)
-        super().__init__(
-            model=model,
-            args=args,
-            train_dataset=_placeholder(),
-            data_collator=self._collate,
-            processing_class=processor.tokenizer,
-        )
+        with _said_if_too_large():
+            super().__init__(
+                model=model,
+                args=args,
+                train_dataset=_placeholder(),
+                data_collator=self._collate,
+                processing_class=processor.tokenizer,
+            )
         # First of all, so that it completes what the other loggers are told.
         self.callback_handler.callbacks.insert(0, self._log)
         self.remove_callback(PrinterCallback)
@@ -77,14 +81,10 @@ class StreamTrainer(SFTTrainer):
     def train(self, *args: Any, **kwargs: Any) -> Any:
         """Train, and give the terminal back however that ends."""
         try:
-            done = super().train(*args, **kwargs)
+            with _said_if_too_large(), said_if_a_worker_dies():
+                done = super().train(*args, **kwargs)
             self._watch.check(wait=True)
             return done
-        except torch.OutOfMemoryError as error:  # of a batch: see `training_step`
-            raise UserError(
-                "weights, gradients and the optimizer's state do not fit into the GPU's memory; spread them over "
-                "several GPUs with --shard full, train adapters with --lora-rank, or say --weights bfloat16"
-            ) from error
         finally:
             self._log.bar.stop()
 
@@ -175,6 +175,18 @@ class StreamTrainer(SFTTrainer):
         _written(name, lambda: super(StreamTrainer, self)._save_checkpoint(model, trial))
         self._meter.leave_out(time.monotonic() - began)
 
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Load the weights; a checkpoint names the optimizer's state in another way where the model is spread."""
+        was_spread = (Path(resume_from_checkpoint) / SPREAD_STATE).exists()
+        if was_spread != self.is_fsdp_enabled:
+            how = (
+                "was written with --shard: resume with it"
+                if was_spread
+                else "is of a run without --shard: leave it out"
+            )
+            raise UserError(f"{resume_from_checkpoint} {how}")
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         """Go on with the checkpoint's state, but with this run's settings: loading would put back the old ones."""
         optimizer: Any = self.optimizer
@@ -193,6 +205,18 @@ class StreamTrainer(SFTTrainer):
         super()._save(output_dir, state_dict)
         if self.args.should_save:  # every process comes here, and they would write the same files at once
             self._processor.save(Path(str(output_dir or self.args.output_dir)))
+
+
+@contextlib.contextmanager
+def _said_if_too_large() -> Generator[None]:
+    """Say in one line that the model does not fit into the GPU; for a batch `training_step` says it first."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            "weights, gradients and the optimizer's state do not fit into the GPU's memory; spread them over "
+            "several GPUs with --shard full, train adapters with --lora-rank, or say --weights bfloat16"
+        ) from error
 
 
 def _written(folder: Path, write: Callable[[], object]) -> None:

@@ -84,3 +84,10 @@ def test_gradients_of_shards_are_added_in_float32_and_losses_not_rounded(tmp_pat
         plugin.set_mixed_precision("bf16")  # as accelerate does
     policy = plugin.mixed_precision_policy
     assert (policy.param_dtype, policy.reduce_dtype, policy.output_dtype) == (computed, torch.float32, None)
+    assert not policy.cast_forward_inputs, "image positions would be rounded"
+
+
+@pytest.mark.parametrize(("shard", "every"), [("full", True), ("grads", False)])
+def test_gradients_of_several_batches_stay_spread_where_all_is(tmp_path, shard, every):
+    settings = told_to_trl(tmp_path, shard=shard, grad_accum=2).accelerator_config
+    assert settings.gradient_accumulation_kwargs["sync_each_batch"] is every

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import time
@@ -21,7 +22,7 @@ from vlm3data.shards.original import Unify
 from vlm3data.stream import open_stream
 from vlm3data.types import UserError
 from vlm3train import image_sizes
-from vlm3train.data import Layout, LocalBatches, make_loader
+from vlm3train.data import Layout, LocalBatches, make_loader, said_if_a_worker_dies
 from vlm3train.image_sizes import ImageSizes
 
 
@@ -138,6 +139,20 @@ def test_a_worker_that_dies_is_said_in_one_line(mixture):
     with pytest.raises(UserError, match=r"reads samples has died \(.*\); .* lower --workers") as caught:
         next(iter(make_loader(batches, die, 1)))
     assert "\n" not in str(caught.value)
+
+
+def test_a_worker_that_dies_while_the_loop_computes_is_said_in_one_line(mixture):
+    batches = iter(make_loader(LocalBatches(Mixture.load(mixture), Layout(0, 1, 2), 0), _keys, 1))
+    next(batches)
+    (worker,) = multiprocessing.active_children()
+    with pytest.raises(UserError, match="reads samples has died"), said_if_a_worker_dies():
+        computes_while_it_dies(worker.pid)
+
+
+def computes_while_it_dies(worker):
+    os.kill(worker, signal.SIGKILL)
+    while True:
+        time.sleep(0.01)
 
 
 def threads(samples):

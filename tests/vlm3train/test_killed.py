@@ -85,17 +85,35 @@ def test_a_run_killed_at_a_random_step_goes_on_undisturbed(undisturbed, model_di
     assert_same_weights(out, undisturbed, 1e-6)
 
 
-@pytest.mark.parametrize("shard", [(), ("--shard", "full")])
-def test_two_processes_share_out_the_same_samples_and_learn_the_same(undisturbed, model_dir, mixture, tmp_path, shard):
-    out = tmp_path / "run"
-    done = run(model_dir, mixture, out, *shard, processes=2, batch_size=2)
-    assert done.returncode == 0, done.stderr[-3000:]
+def assert_learnt_the_same(out: Path, undisturbed: Path) -> None:
     both, one = log_of(out), log_of(undisturbed)
     assert [line["datasets"]["toy"]["samples"] for line in both] == [4] * STEPS
     assert [line["tokens"] for line in both] == [line["tokens"] for line in one], "a sample is missing, or there twice"
-    assert [line["loss"] for line in both] == pytest.approx([line["loss"] for line in one], abs=1e-4)
+    for number in ("loss", "grad_norm"):
+        assert [line[number] for line in both] == pytest.approx([line[number] for line in one], abs=1e-4)
     assert_same_weights(out, undisturbed, 1e-5)
     load_model(str(out))
+
+
+def test_two_processes_share_out_the_same_samples_and_learn_the_same(undisturbed, model_dir, mixture, tmp_path):
+    out = tmp_path / "run"
+    done = run(model_dir, mixture, out, processes=2, batch_size=2)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert_learnt_the_same(out, undisturbed)
+
+
+def test_a_model_spread_over_two_processes_learns_the_same_and_goes_on(undisturbed, model_dir, mixture, tmp_path):
+    out = tmp_path / "run"
+    halves = ["--grad-accum", "2", "--gradient-checkpointing"]
+    done = run(model_dir, mixture, out, "--shard", "full", *halves, processes=2, batch_size=1)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert_learnt_the_same(out, undisturbed)
+    shutil.rmtree(out / f"checkpoint-{STEPS}")
+    for path in out.glob("model*.safetensors"):
+        path.unlink()
+    done = run(model_dir, mixture, out, "--shard", "grads", "--resume", processes=2, batch_size=2)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert_learnt_the_same(out, undisturbed)
 
 
 def test_a_run_goes_on_with_another_number_of_processes(undisturbed, model_dir, mixture, tmp_path):

@@ -10,6 +10,7 @@ import pytest
 
 from vlm3data.types import UserError
 from vlm3train.sft import SftConfig, train
+from vlm3train.trainer import StreamTrainer
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +54,18 @@ def test_another_learning_rate_is_followed(settings, whole, stopped):
 def test_another_interval_of_saving_is_followed(settings, stopped):
     _resumed(settings, stopped, save_every=1)
     assert {path.name for path in stopped.glob("checkpoint-*")} == {"checkpoint-5", "checkpoint-6"}
+
+
+@pytest.mark.parametrize(
+    ("state", "is_spread", "said"),
+    [("optimizer.bin", False, "was written with --shard: resume with it"), ("optimizer.pt", True, "leave it out")],
+)
+def test_a_checkpoint_is_gone_on_from_as_it_was_written(tmp_path, state, is_spread, said):
+    (tmp_path / state).touch()
+    trainer = object.__new__(StreamTrainer)
+    trainer.is_fsdp_enabled = is_spread
+    with pytest.raises(UserError, match=said):
+        trainer._load_from_checkpoint(str(tmp_path))
 
 
 def test_half_a_line_that_a_kill_left_is_dropped(settings, whole, stopped):

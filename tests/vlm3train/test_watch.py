@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from trl import SFTTrainer
 
 import vlm3train.models
 from vlm3data.types import UserError
@@ -78,10 +79,22 @@ def test_an_infinite_gradient_with_a_loss_that_is_a_number_is_never_saved(config
     assert [path.name for path in Path(config.out).glob("checkpoint-*")] == ["checkpoint-1"]
 
 
-def test_a_step_that_does_not_fit_into_memory_says_what_to_do(config, monkeypatch):
-    def full(*_, **__):
-        raise torch.OutOfMemoryError("CUDA out of memory")
+def failing(error: Exception):
+    def fail(*_, **__):
+        raise error
 
-    monkeypatch.setattr(StreamTrainer, "_get_grad_norm", full)
+    return fail
+
+
+@pytest.mark.parametrize(("kind", "method"), [(StreamTrainer, "_get_grad_norm"), (SFTTrainer, "__init__")])
+def test_a_model_that_does_not_fit_into_memory_says_what_to_do(config, monkeypatch, kind, method):
+    monkeypatch.setattr(kind, method, failing(torch.OutOfMemoryError("CUDA out of memory")))
     with pytest.raises(UserError, match=r"optimizer's state do not fit .* --shard full"):
+        train(config)
+
+
+def test_a_worker_that_dies_within_a_step_is_said_in_one_line(config, monkeypatch):
+    died = RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+    monkeypatch.setattr(SFTTrainer, "training_step", failing(died))
+    with pytest.raises(UserError, match=r"reads samples has died \(DataLoader worker \(pid 7\)"):
         train(config)

@@ -66,6 +66,8 @@ def laid_out(image: UInt8Array, facts: PatchFacts) -> UInt8Array:
 def normalised(patches: torch.Tensor, facts: PatchFacts) -> torch.Tensor:
     """Return the stock processor's float32 `pixel_values` (n, 3·time·patch·patch) for patches of `laid_out`."""
     pixels = patches.unflatten(1, (-1, CHANNELS)).transpose(1, 2).float()
-    mean, std = (torch.tensor(v, dtype=torch.float32, device=pixels.device)[:, None] for v in (facts.mean, facts.std))
+    mean, std = (torch.tensor(v, dtype=torch.float32)[:, None] for v in (facts.mean, facts.std))
+    # Made on the GPU, or copied at leisure, they would wait for all that it still does.
+    mean, std = (v.to(pixels.device, non_blocking=True) for v in (mean, std))
     values = (pixels * facts.rescale - mean) / std
     return values[:, :, None].expand(-1, -1, facts.temporal_patch_size, -1).flatten(1)

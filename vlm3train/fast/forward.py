@@ -83,9 +83,7 @@ def _images(
 
 
 @lru_cache(maxsize=512)
-def _tables(
-    grid: tuple[int, int], side: int, merge: int, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _tables(grid: tuple[int, int], side: int, merge: int, device: torch.device) -> tuple[torch.Tensor, ...]:
     """Return, a patch of an image of `grid`, its row and column, and which learned positions it mixes how."""
     from transformers.vision_utils import get_vision_interpolation_indices_and_weights, get_vision_position_ids
 
@@ -94,12 +92,13 @@ def _tables(
         thw, num_grid_per_side=side, mode="bilinear", align_corners=True, spatial_merge_size=merge
     )
     positions = get_vision_position_ids(thw, merge)
-    return positions.to(device), taps.to(device), weights.to(device)
+    # What is copied so waits for nothing that the GPU still does.
+    return tuple(table.to(device, non_blocking=True) for table in (positions, taps, weights))
 
 
 @lru_cache(maxsize=512)
 def _bounds(lengths: tuple[int, ...], device: torch.device) -> torch.Tensor:
-    return torch.tensor([0, *accumulate(lengths)], dtype=torch.int32).to(device)
+    return torch.tensor([0, *accumulate(lengths)], dtype=torch.int32).to(device, non_blocking=True)
 
 
 def install(model: Any) -> None:
