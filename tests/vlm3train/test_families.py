@@ -93,10 +93,13 @@ def test_it_trains_is_saved_and_answers(family, mixture, shards, make_sample, tm
     assert len(answers) == 2
 
 
-def test_a_processor_that_sizes_images_as_it_likes_is_only_used_if_asked_for(family):
+def test_a_processor_that_sizes_images_as_it_likes_is_only_used_if_asked_for(family, make_sample):
     name, directory = family
     if name == "qwen2_5_vl":
-        load_processor(str(directory))
+        processor = load_processor(str(directory))
+        processor.images(make_sample("a", ["1 m"], size=(84, 56)))
+        with pytest.raises(UserError, match=r"multiples of 28, and builds align to 32: .* --image-resize processor"):
+            processor.images(make_sample("a", ["1 m"], size=(96, 64)))
     else:
         with pytest.raises(UserError, match="--image-resize processor"):
             load_processor(str(directory))

@@ -26,6 +26,8 @@ PROCESSOR_FILES = (
     "video_preprocessor_config.json",
     "chat_template.json",
 )
+BUILT_PX = 32
+"""What builds align the sides of images to, as Qwen3-VL takes them."""
 Grid = tuple[int, int, int]
 """An image's size in patches: time, rows, columns."""
 
@@ -167,10 +169,16 @@ class QwenVL:
                 ) from error
             if self.image_resize == "refuse" and (rows_px, columns_px) != (height, width):
                 factor = self.facts.factor
+                what_to_do = (
+                    f"build with --align crop (sides in multiples of {BUILT_PX}) and an area within the processor's "
+                    "min_pixels and max_pixels"
+                    if factor == BUILT_PX
+                    else f"it takes sides in multiples of {factor}, and builds align to {BUILT_PX}: allow it with "
+                    "--image-resize processor"
+                )
                 raise UserError(
                     f"sample {sample.key}: the model's image processor resizes {width}x{height} to "
-                    f"{columns_px}x{rows_px}, which changes the focal length; build with --align crop "
-                    f"(sides in multiples of {factor}) and an area within the processor's min_pixels and max_pixels"
+                    f"{columns_px}x{rows_px}, which changes the focal length; {what_to_do}"
                 )
             patch = self.facts.patch_size
             self._grids[height, width] = 1, rows_px // patch, columns_px // patch
