@@ -14,7 +14,7 @@ from vlm3data.formats.depth_image import encode_png16
 from vlm3data.formats.mat5 import read_struct, write_struct
 from vlm3data.layouts.ibims import IbimsLayout
 from vlm3data.sources.ibims import FIELDS, IbimsSource
-from vlm3data.types import Drop, Frame, UserError
+from vlm3data.types import Camera, Drop, Frame, UserError
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +128,14 @@ def test_a_damaged_raw_file_costs_its_image_by_name(root, file, content, expecte
 def test_a_damaged_struct_costs_its_image_by_name(root, changes, expected):
     change_mat(root, **changes)
     assert reason(frames_of(root / "ibims1_core_mat")[0]) == expected
+
+
+def test_both_forms_count_pixels_from_one_as_matlab_does(root):
+    (root / "ibims1_core_raw" / "calib" / "room_01.txt").write_text("559,558,361.25,241.75\n")
+    change_mat(root, calib=np.array([[559.0, 0, 0], [0, 558, 0], [361.25, 241.75, 1]]))
+    for form in ("raw", "mat"):
+        camera = frames_of(root / f"ibims1_core_{form}")[0].camera
+        assert camera == Camera(559.0, 558.0, 360.75, 241.25, 640, 480)
 
 
 def test_missing_depth_is_nan_whatever_it_was(root):

@@ -115,6 +115,13 @@ def test_a_place_between_integers_lies_in_the_pixel_that_holds_it(tmp_path):
     assert frame.points().pixel_px.tolist() == [[0, 0], [1, 2], [3, 7], [WIDTH - 1, HEIGHT - 1], [-1, 3]]
 
 
+def test_depths_are_labels_from_five_centimetres_to_a_kilometre(tmp_path):
+    depths = [0.049, 0.05, 1000.0, 1000.1]
+    root = write_jsonl(tmp_path, [jsonl_line(0, pixel_coords=[[5 + 9 * i, 60] for i in range(4)], depth=depths)])
+    (made,) = samples(BuildConfig(source="jsonl", root=str(root), focal_px=150, tasks={"depth": {}}))
+    assert sorted(question.truth["depth_m"] for question in made.questions) == [0.05, 1000.0]
+
+
 def test_a_file_that_is_no_json_says_so_before_it_asks_for_the_kind_of_depth(tmp_path):
     (tmp_path / "mine.jsonl").write_text("{'image': 'a.jpg'}\n")
     with pytest.raises(UserError, match=r"mine.jsonl: line 1: .*Invalid JSON"):

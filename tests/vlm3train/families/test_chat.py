@@ -175,6 +175,18 @@ STRIPS = """{%- for m in messages -%}<|im_start|>{{ m.role }}
 {% endif %}"""
 
 
+@pytest.mark.parametrize(("before", "after"), [("Q: ", ""), ("un", ""), ("", "?"), ("", " er")])
+def test_a_template_with_words_of_its_own_beside_a_text_gives_the_tokens_of_the_whole(
+    processor, make_sample, before, after
+):
+    own = "{{{{ '{}' if m.role == 'user' else '' }}}}"
+    template = STRIPS.replace("{{ part.text | trim }}", own.format(before) + "{{ part.text }}" + own.format(after))
+    odd = _with_template(processor, template)
+    chat = odd.chat(training_messages(_sample(make_sample, [("Depth?", "2 m"), ("And 2", "3 m")])), False, "odd")
+    assert f">{before}Depth?{after}<" in chat.text.replace("\n", "").replace("user", ">")
+    assert odd._marks.encoded(chat).tolist() == processor.tokenizer(chat.text).input_ids
+
+
 def test_a_template_that_strips_is_said_once_and_refuses_only_what_it_changes(processor, make_sample, caplog):
     with caplog.at_level(logging.WARNING):
         stripping = _with_template(processor, STRIPS)
