@@ -19,6 +19,8 @@ from tests.conftest import directory_bytes
 from vlm3data.build import BuildConfig, build
 from vlm3data.keys import key_for_frame
 from vlm3data.shards import Dataset, ShardTally, read_samples, verify, write, write_shard
+from vlm3data.shards.checked import check_places, manifest_from
+from vlm3data.shards.index import PLACE
 from vlm3data.shards.read import split_block
 from vlm3data.storage import open_store
 from vlm3data.types import Sample, UserError
@@ -239,3 +241,36 @@ def test_a_member_that_no_header_can_name_is_refused():
         write._header("a.jpg", 8**11)
     with pytest.raises(ValueError, match="name is too long"):
         write._header("k" * 101, 1)
+
+
+def places(many: int = 4, **columns: list) -> pa.Table:
+    values = {name: columns.get(name, list(range(many))) for name in PLACE.names}
+    return pa.table(values, PLACE).replace_schema_metadata({"shards": orjson.dumps(["a.tar", "b.tar"])})
+
+
+OTHER_PLACES = {
+    "an unknown place": places(offset=[0, None, 2, 3]),
+    "two batches": pa.concat_tables([places(2), places(2)]),
+    "a sample less": places(3),
+    "a column less": places().drop_columns(["xxh3"]),
+    "columns in another order": places().select(PLACE.names[::-1]),
+    "other shards": places().replace_schema_metadata({"shards": orjson.dumps(["b.tar", "a.tar"])}),
+    "no shards": places().replace_schema_metadata(None),
+}
+
+
+@pytest.mark.parametrize("what", OTHER_PLACES)
+def test_an_index_of_other_samples_is_not_believed(what):
+    about = {"samples": 4, "shards": {"a.tar": "", "b.tar": ""}}
+    check_places(places(), PLACE, about)
+    with pytest.raises(ValueError, match="unknown|samples|other shards"):
+        check_places(OTHER_PLACES[what], PLACE, about)
+
+
+def test_a_manifest_that_is_damaged_says_what_to_do(built):
+    data = next(built.glob("*.manifest.json")).read_bytes()
+    about = orjson.loads(data)
+    assert manifest_from(data, "x") == about
+    for damaged in (b"", data[:-5], data.replace(b'"sha256"', b'"sha257"'), orjson.dumps(about | {"samples": 6})):
+        with pytest.raises(UserError, match=r"\Ax: is damaged \(.*\); delete it, and its shard is built again\Z"):
+            manifest_from(damaged, "x")
