@@ -107,6 +107,14 @@ def test_every_real_label_comes_out_as_it_was_published():
         np.testing.assert_array_equal(frame.points().pixel_px, record["pixel_coords"])
 
 
+@pytest.mark.parametrize("size", [(WIDTH + 0.5, HEIGHT), (WIDTH, HEIGHT + 0.5)])
+def test_a_size_that_is_no_number_of_pixels_is_dropped(tmp_path, size):
+    source = opened(write_jsonl(tmp_path, [jsonl_line(0, intrinsics=[150.0, 150.0, 80.0, 60.0, *size])]))
+    (frame,) = source.frames(next(source.scenes(None)))
+    with pytest.raises(Drop, match=r"bad_intrinsics.*whole numbers"):
+        frame.image()
+
+
 def test_a_place_between_integers_lies_in_the_pixel_that_holds_it(tmp_path):
     places = [[0.0, 0.49], [1.5, 2.51], [3.99, 7.0], [float(WIDTH) - 0.01, float(HEIGHT) - 0.5], [-0.2, 3.0]]
     source = opened(write_jsonl(tmp_path, [jsonl_line(0, pixel_coords=places, depth=[1.0] * 5)]))
