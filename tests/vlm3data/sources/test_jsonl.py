@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import HEIGHT, WIDTH, jsonl_line, needs_realdata, write_jsonl
 from vlm3data.build import BuildConfig, build, samples
 from vlm3data.sources.jsonl import JsonlSource
-from vlm3data.types import Drop, UserError
+from vlm3data.types import Camera, Drop, UserError
 
 
 def opened(root: Path, **options: object) -> JsonlSource:
@@ -105,6 +105,14 @@ def test_every_real_label_comes_out_as_it_was_published():
         assert frame.points is not None
         np.testing.assert_array_equal(frame.points().depth_m, record["depth"])
         np.testing.assert_array_equal(frame.points().pixel_px, record["pixel_coords"])
+
+
+@pytest.mark.parametrize(("said", "half_px"), [({}, 0.0), ({"half_pixel": "none"}, 0.0), ({"half_pixel": "add"}, 0.5)])
+def test_intrinsics_are_taken_in_their_order_and_half_a_pixel_is_added_where_it_is_said(tmp_path, said, half_px):
+    intrinsics = [151.0, 149.0, 80.25, 60.75, WIDTH, HEIGHT]
+    source = opened(write_jsonl(tmp_path, [jsonl_line(0, intrinsics=intrinsics)]), **said)
+    (frame,) = source.frames(next(source.scenes(None)))
+    assert frame.camera == Camera(151.0, 149.0, 80.25 + half_px, 60.75 + half_px, WIDTH, HEIGHT)
 
 
 @pytest.mark.parametrize("size", [(WIDTH + 0.5, HEIGHT), (WIDTH, HEIGHT + 0.5)])
