@@ -8,9 +8,10 @@ import fsspec
 import numpy as np
 import pytest
 
+from vlm3data.formats.rgbd.calibration import Pinhole, camera_of
 from vlm3data.formats.rgbd.patterns import listed
 from vlm3data.formats.rgbd.poses import nearest_in
-from vlm3data.types import UserError
+from vlm3data.types import Camera, Drop, UserError
 
 
 def test_the_nearest_time_is_found_as_by_looking_at_all():
@@ -21,6 +22,22 @@ def test_the_nearest_time_is_found_as_by_looking_at_all():
         away = np.abs(times - wanted)
         expected = int(away.argmin()) if len(away) and away.min() <= within else None
         assert nearest_in(times, wanted, within) == expected
+
+
+@pytest.mark.parametrize(("first", "shift"), [(0.0, 0.5), (0.5, 0.0), (1.0, -0.5)])
+def test_intrinsics_move_by_where_the_first_pixel_has_its_centre(first, shift):
+    camera = camera_of(Pinhole((40.0, 41.0, 20.0, 10.0), None), (64, 48), first)
+    assert camera == Camera(40.0, 41.0, 20.0 + shift, 10.0 + shift, 64, 48)
+    assert camera_of(Pinhole((40.0, 41.0, 20.0, 10.0), (32, 24)), (64, 48), first).width_px == 32
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [(0, 41, 20, 10), (40, -41, 20, 10), (40, 41, -70, 10), (40, 41, 130, 10), (40, 41, 20, -50), (40, 41, 20, 97)],
+)
+def test_intrinsics_that_cannot_be_are_dropped(numbers):
+    with pytest.raises(Drop, match="bad_intrinsics"):
+        camera_of(Pinhole(numbers, None), (64, 48), 0.5)
 
 
 def names(root: Path, pattern: str, files: list[str]) -> dict[str, str]:
