@@ -72,14 +72,33 @@ def test_a_frame_without_pose_or_depth_is_nobodys_partner_and_says_what_it_lacks
     }
     scene = pairs(changed)
     for anchor, reason in ((0, "no_pose"), (1, "no_depth_map"), (2, "depth_unreadable")):
-        with pytest.raises(Drop, match=reason):
+        with pytest.raises(Drop) as drop:
             scene.pair(anchor, 0)
+        assert drop.value.reason == reason
     left = {FRAMES[number].key for number in range(3, VIEWS)}
     drawn = every_pair(scene, range(3, VIEWS))
     assert drawn
     assert {key for pair in drawn for key in pair[1:]} <= left
     with pytest.raises(Cut, match="no_overlap"):
         scene.pair(3, 99)
+
+
+def test_frames_whose_depth_is_known_in_part_have_partners_all_the_same():
+    def partly(frame: Frame) -> np.ndarray:
+        depth_m = frame.depth_m().copy()
+        depth_m[:2] = np.nan
+        return depth_m
+
+    changed = {n: replace(frame, depth_m=lambda frame=frame: partly(frame)) for n, frame in enumerate(FRAMES)}
+    assert len(every_pair(pairs(changed))) > VIEWS
+
+
+def test_each_of_two_frames_is_shown_first_as_often_as_the_other():
+    many = [replace(FRAMES[0], key=f"{number}") for number in range(200)]
+    scene = ScenePairs("s", many, SyntheticSource.facts, lambda: np.full((200, 200), 0.4, np.float32), 0, 3)
+    drawn = every_pair(scene, range(200))
+    assert len(drawn) == 600
+    assert 0.43 < np.mean([many[anchor].key == one for anchor, one, _ in drawn]) < 0.57
 
 
 def test_the_keys_of_a_build_with_pairs_are_different():
