@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import datasets
 import torch
 from safetensors import SafetensorError
+from torch.distributed.checkpoint.state_dict import StateDictOptions, set_optimizer_state_dict
 from transformers import PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
@@ -60,6 +61,8 @@ class StreamTrainer(SFTTrainer):
         self._dtype = None if args.bf16 else model.dtype
         self._ledger, self._meter, self._watch = Ledger(mixture), Meter(model), LossWatch()
         self._log = Log(Path(str(args.output_dir)) / LOG_FILE, mixture, layout)
+        if args.fsdp:
+            _name_layers_there(model)
         with _said_if_too_large():
             super().__init__(
                 model=model,
@@ -191,7 +194,10 @@ class StreamTrainer(SFTTrainer):
         """Go on with the checkpoint's state, but with this run's settings: loading would put back the old ones."""
         optimizer: Any = self.optimizer
         ours = [{name: group[name] for name in SETTINGS if name in group} for group in optimizer.param_groups]
-        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint and self.is_fsdp_enabled:
+            self._load_spread(Path(checkpoint))
+        else:
+            super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is None:
             return
         schedule: Any = self.lr_scheduler
@@ -201,10 +207,33 @@ class StreamTrainer(SFTTrainer):
         for group, values, lr in zip(optimizer.param_groups, ours, schedule._last_lr, strict=True):
             group |= values | {"lr": lr}
 
+    def _load_spread(self, checkpoint: Path) -> None:
+        """Load the state of an optimizer that is spread over processes, and of the schedule.
+
+        As accelerate does, but for weights that no gradient reaches: they have no state, and it would refuse all.
+        """
+        is_first = self.args.process_index == 0  # it hands the others their parts
+        state = torch.load(checkpoint / SPREAD_STATE, map_location="cpu", weights_only=True) if is_first else {}
+        options = StateDictOptions(full_state_dict=True, cpu_offload=True, broadcast_from_rank0=True, strict=False)
+        model: Any = self.model
+        optimizer: Any = self.optimizer
+        set_optimizer_state_dict(model, optimizer, state, options=options)
+        schedule: Any = self.lr_scheduler
+        schedule.load_state_dict(torch.load(checkpoint / "scheduler.pt", weights_only=True))
+
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         super()._save(output_dir, state_dict)
         if self.args.should_save:  # every process comes here, and they would write the same files at once
             self._processor.save(Path(str(output_dir or self.args.output_dir)))
+
+
+def _name_layers_there(model: Any) -> None:
+    """Let `model` name as its layers only such as it has, or accelerate refuses to spread it.
+
+    A LLaVA has those of CLIP named, of which it holds the half that sees.
+    """
+    there = {type(module).__name__ for module in model.modules()}
+    model._no_split_modules = [name for name in model._no_split_modules or () if name in there]
 
 
 @contextlib.contextmanager

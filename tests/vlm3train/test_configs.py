@@ -12,6 +12,7 @@ from vlm3data.types import UserError
 from vlm3train.arguments import arguments
 from vlm3train.configs import read_config
 from vlm3train.sft import SftConfig
+from vlm3train.trainer import _name_layers_there
 
 TABLE_4 = {
     "depth": (5.5e-5, 1344, 32_000_000, 32),
@@ -85,6 +86,13 @@ def test_gradients_of_shards_are_added_in_float32_and_losses_not_rounded(tmp_pat
     policy = plugin.mixed_precision_policy
     assert (policy.param_dtype, policy.reduce_dtype, policy.output_dtype) == (computed, torch.float32, None)
     assert not policy.cast_forward_inputs, "image positions would be rounded"
+
+
+def test_a_model_is_spread_by_the_layers_it_has():
+    model = torch.nn.Sequential(torch.nn.Linear(1, 1))
+    model._no_split_modules = {"Linear", "CLIPTextEmbeddings"}
+    _name_layers_there(model)
+    assert model._no_split_modules == ["Linear"]
 
 
 @pytest.mark.parametrize(("shard", "every"), [("full", True), ("grads", False)])

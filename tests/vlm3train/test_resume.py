@@ -5,8 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
+from torch import distributed
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_optimizer_state_dict
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 
 from vlm3data.types import UserError
 from vlm3train.sft import SftConfig, train
@@ -66,6 +72,42 @@ def test_a_checkpoint_is_gone_on_from_as_it_was_written(tmp_path, state, is_spre
     trainer.is_fsdp_enabled = is_spread
     with pytest.raises(UserError, match=said):
         trainer._load_from_checkpoint(str(tmp_path))
+
+
+@pytest.fixture
+def one_process(tmp_path):
+    distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'meet'}", rank=0, world_size=1)
+    yield
+    distributed.destroy_process_group()
+
+
+def spread_model() -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+    """Return two layers, spread, of which gradients reach the first only, and their optimizer."""
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
+    fully_shard(model, mesh=init_device_mesh("cpu", (1,)))
+    return model, torch.optim.AdamW(model.parameters())
+
+
+@pytest.mark.usefixtures("one_process")
+def test_a_spread_optimizer_goes_on_though_no_gradient_reaches_some_weights(tmp_path):
+    model, optimizer = spread_model()
+    for weight in model[0].parameters():
+        weight.grad = torch.ones_like(weight)
+    optimizer.step()
+    everything = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    saved = get_optimizer_state_dict(model, optimizer, options=everything)
+    torch.save(saved, tmp_path / "optimizer.bin")
+    torch.save({"last_epoch": 3}, tmp_path / "scheduler.pt")
+    again = object.__new__(StreamTrainer)
+    again.args, again.lr_scheduler = SimpleNamespace(process_index=0), SimpleNamespace()
+    again.lr_scheduler.load_state_dict = again.lr_scheduler.__dict__.update
+    again.model, again.optimizer = spread_model()
+    again._load_spread(tmp_path)
+    loaded = get_optimizer_state_dict(again.model, again.optimizer, options=everything)
+    assert saved["state"].keys() == {"0.weight", "0.bias"}
+    for name, state in saved["state"].items():
+        torch.testing.assert_close(loaded["state"][name], state, atol=0, rtol=0)
+    assert again.lr_scheduler.last_epoch == 3
 
 
 def test_half_a_line_that_a_kill_left_is_dropped(settings, whole, stopped):
