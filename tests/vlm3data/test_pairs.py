@@ -85,6 +85,7 @@ def test_a_frame_without_pose_or_depth_is_nobodys_partner_and_says_what_it_lacks
 
 def test_frames_whose_depth_is_known_in_part_have_partners_all_the_same():
     def partly(frame: Frame) -> np.ndarray:
+        assert frame.depth_m is not None
         depth_m = frame.depth_m().copy()
         depth_m[:2] = np.nan
         return depth_m
