@@ -25,13 +25,15 @@ pytestmark = pytest.mark.skipif(not GPUS, reason="needs a GPU")
 on_two = pytest.mark.skipif(GPUS < 2, reason="needs two GPUs")
 
 
-def sft(model: Path, mixture: str, out: Path, *more: str, gpus: int = 1, batch_size: int = 4) -> list[float]:
+def sft(
+    model: Path, mixture: str, out: Path, *more: str, gpus: int = 1, batch_size: int = 4, steps: int = STEPS
+) -> list[float]:
     """Train on so many GPUs (0: on the CPU) and return the loss of every step."""
     start = [sys.executable, "-m"]
     if gpus > 1:
         start += ["torch.distributed.run", "--standalone", f"--nproc-per-node={gpus}", "-m"]
     told = ["--model", str(model), "--mixture", mixture, "--out", str(out), "--batch-size", str(batch_size)]
-    told += ["--steps", str(STEPS), "--lr", "1e-3", "--max-grad-norm", "1", "--workers", "2", "--log-every", "1"]
+    told += ["--steps", str(steps), "--lr", "1e-3", "--max-grad-norm", "1", "--workers", "2", "--log-every", "1"]
     visible = ",".join(map(str, range(gpus)))
     done = subprocess.run(
         [*start, "vlm3train.cli", "sft", *told, *more],
@@ -100,7 +102,7 @@ def test_a_spread_model_learns_in_bfloat16_and_compiled(alone, model_dir, mixtur
 def test_a_run_goes_on_where_it_was_stopped(alone, model_dir, mixture, tmp_path, shard):
     told = ["--no-bf16", "--schedule", "constant_with_warmup", "--warmup-ratio", "0", "--save-every", "3", *shard]
     whole = sft(model_dir, mixture, tmp_path / "whole", *told, gpus=2, batch_size=2)
-    sft(model_dir, mixture, tmp_path / "run", *told, "--steps", "3", gpus=2, batch_size=2)
+    sft(model_dir, mixture, tmp_path / "run", *told, gpus=2, batch_size=2, steps=3)
     for path in (tmp_path / "run").glob("model*.safetensors"):
         path.unlink()
     again = sft(model_dir, mixture, tmp_path / "run", *told, "--resume", gpus=2, batch_size=2)
