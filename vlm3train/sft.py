@@ -112,7 +112,16 @@ def train(config: SftConfig) -> bool:
     trainer.save_whole(out)
     if trainer.is_world_process_zero():
         write_label_facts(out, mixture)
+    _part()
     return trainer.is_world_process_zero()
+
+
+def _part() -> None:
+    """Take the processes of a run apart: left to the end of Python, a thread that joins them may abort one of them."""
+    from torch import distributed
+
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
 
 
 def _checkpoint(config: SftConfig, out: Path) -> Path | None:

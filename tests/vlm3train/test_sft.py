@@ -14,6 +14,7 @@ from transformers import AutoModelForImageTextToText, AutoTokenizer
 
 from vlm3data.shards import Dataset
 from vlm3data.types import UserError
+from vlm3train import sft
 from vlm3train.sft import SftConfig, train
 from vlm3train.trainer import StreamTrainer
 
@@ -137,3 +138,17 @@ def test_too_many_damaged_samples_end_the_run_in_one_line(model_dir, mixture, sh
 def test_resuming_nothing_says_so(model_dir, mixture, tmp_path):
     with pytest.raises(UserError, match="no checkpoint"):
         train(_config(model_dir, mixture, tmp_path, resume=True))
+
+
+def test_the_processes_of_a_run_part_when_it_is_done(model_dir, mixture, tmp_path, monkeypatch):
+    """One that still is in its group when Python ends may be aborted by a thread of it, and torchrun then fails."""
+    from torch import distributed
+
+    written, part = [], sft._part
+    monkeypatch.setattr(sft, "_part", lambda: written.append((tmp_path / "run" / "model.safetensors").exists()))
+    train(_config(model_dir, mixture, tmp_path / "run", steps=1, save_every=0))
+    assert written == [True]
+    distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'meet'}", rank=0, world_size=1)
+    part()
+    assert not distributed.is_initialized()
+    part()
