@@ -96,6 +96,13 @@ class StreamTrainer(SFTTrainer):
         self._loader = make_loader(self._batches, self._collate, self.args.dataloader_num_workers, self._note_skips)
         return self._loader
 
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        """Train to the end; where a run was stopped between its last step and the final model, do no step more."""
+        if self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+        else:
+            super()._run_epoch(*args, **kwargs)
+
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         """Train on a batch; a loss that is no number stops the run before anything of it is saved."""
         self._watch.check()

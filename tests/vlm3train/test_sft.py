@@ -57,6 +57,18 @@ def test_a_resumed_run_is_the_undisturbed_run(undisturbed, model_dir, mixture, t
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+def test_a_run_stopped_behind_its_last_step_does_none_more(undisturbed, model_dir, mixture, tmp_path):
+    out = tmp_path / "stopped"
+    shutil.copytree(undisturbed, out, ignore=shutil.ignore_patterns("model.safetensors"))
+    shutil.copytree(undisturbed / "checkpoint-6", out / "checkpoint-6", dirs_exist_ok=True)
+    log = (out / "log.jsonl").read_text()
+    train(_config(model_dir, mixture, out, steps=6, resume=True))
+    assert (out / "log.jsonl").read_text() == log
+    assert {path.name for path in out.glob("checkpoint-*")} == {"checkpoint-3", "checkpoint-6"}
+    ours, theirs = (load_file(run / "model.safetensors") for run in (out, undisturbed))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
 def test_the_written_model_loads_by_itself_and_has_learnt_something(undisturbed):
     AutoModelForImageTextToText.from_pretrained(undisturbed)
     assert AutoTokenizer.from_pretrained(undisturbed).chat_template
