@@ -15,7 +15,7 @@ from pathlib import Path
 
 import fsspec
 
-SLOW_S = 1.5
+SLOW_S = 3.0
 """Longer than the read timeout that the client is given."""
 
 
@@ -113,7 +113,7 @@ def s3_server() -> Iterator[Proxy]:
         "endpoint_url": f"http://127.0.0.1:{proxy.server_port}",
         "key": "k",
         "secret": "s",
-        "config_kwargs": {"retries": {"max_attempts": 0}, "read_timeout": 0.8},
+        "config_kwargs": {"retries": {"max_attempts": 0}, "read_timeout": 2.0},
     }
     S3FileSystem.retries = 1  # ours are tested here, not theirs
     S3FileSystem.clear_instance_cache()
