@@ -1,14 +1,17 @@
 """From a study's runs to a better mixture: a regression of the score on the shares, as in RegMix (Liu et al., 2024).
 
-The score is fitted by a ridge regression on the shares and their squares, which has its best mixture inside the
-simplex and not always in a corner; how strongly it is smoothed is chosen by leaving one run out. Uncertainty comes
-from fitting again to runs drawn with replacement. What is proposed stays among mixtures like those that were tried.
+The score is fitted by a ridge regression on what each share brings. That grows slower the larger a share is already:
+the logarithm of the share, softened by a small one, so that the best mixture lies inside the simplex and not in a
+corner; or the share and its square, for a score that falls again beyond some share. Which of these, how softened and
+how strongly smoothed is chosen by leaving one run out. Uncertainty comes from fitting again to runs drawn with
+replacement. What is proposed stays among mixtures like those that were tried.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -17,6 +20,8 @@ from vlm3data.randomness import rng_for
 from vlm3data.types import Float64Array, UserError
 
 PENALTIES = np.logspace(-6, 2, 17)
+SOFTENINGS = (0.0, 0.01, 0.03, 0.1, 0.3)
+"""Shares from which on more of a dataset brings less; 0 stands for the share and its square."""
 CANDIDATES = 20_000
 DRAWS = 200
 
@@ -47,17 +52,21 @@ def propose(rows: Sequence[Mapping[str, Any]], seed: int = 0) -> Proposal:
         raise UserError(f"a fit over {len(names)} datasets needs at least {needed} runs, there are {len(rows)}")
     shares = np.array([list(row["shares"].values()) for row in rows])
     scores = np.array([row["score"] for row in rows])
-    features = _features(shares)
-    penalty = min(PENALTIES, key=lambda value: float((_left_out(features, scores, value) ** 2).sum()))
+    softening, penalty = min(
+        product(SOFTENINGS, PENALTIES),
+        key=lambda pair: float((_left_out(_features(shares, pair[0]), scores, pair[1]) ** 2).sum()),
+    )
+    features = _features(shares, softening)
 
     rng = rng_for(seed, "propose")
     candidates = _like(shares, rng)
-    predicted = _predict(features, scores, penalty, _features(candidates))
+    wanted = _features(candidates, softening)
+    predicted = _predict(features, scores, penalty, wanted)
     best = int(predicted.argmax())
     again = []
     for _ in range(DRAWS):
         drawn = rng.integers(len(rows), size=len(rows))
-        again.append(_predict(features[drawn], scores[drawn], penalty, _features(candidates[best : best + 1]))[0])
+        again.append(_predict(features[drawn], scores[drawn], penalty, wanted[best : best + 1])[0])
     top = int(scores.argmax())
     left_out = scores - _left_out(features, scores, penalty)
     constant = np.ptp(scores) < 1e-12 or np.ptp(left_out) < 1e-12
@@ -72,8 +81,8 @@ def propose(rows: Sequence[Mapping[str, Any]], seed: int = 0) -> Proposal:
     )
 
 
-def _features(shares: Float64Array) -> Float64Array:
-    return np.concatenate([shares, shares**2], axis=1)
+def _features(shares: Float64Array, softening: float) -> Float64Array:
+    return np.log(shares + softening) if softening else np.concatenate([shares, shares**2], axis=1)
 
 
 def _like(shares: Float64Array, rng: np.random.Generator) -> Float64Array:

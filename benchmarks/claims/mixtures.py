@@ -20,9 +20,9 @@ from vlm3train.regression import propose
 IMAGES = {"court": 16_000, "hall": 4_000, "room": 1_000, "yard": 250}
 SIZE = "mini-smooth"
 COMPARED = ("uniform", "by-size", "tuned")
-SEARCHES = 7
+SEARCHES = 12
 """Studies of one drawn mixture each, so that they go side by side."""
-SEARCH_SHARE = 0.3
+SEARCH_SHARE = 0.7
 """Steps of a drawn mixture's run, over those of the three mixtures'."""
 
 

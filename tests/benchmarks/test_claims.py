@@ -14,6 +14,7 @@ import pytest
 
 from benchmarks.claims.__main__ import PARTS, run_part
 from benchmarks.claims.claims import CLAIMS, arms
+from benchmarks.claims.mixtures import SEARCHES
 from benchmarks.claims.report import BEGIN, END, write
 from benchmarks.claims.run import Run, Scoring
 from benchmarks.claims.runner import Job, Lab, finished
@@ -209,9 +210,9 @@ def test_a_search_finds_the_tuned_mixture_that_is_then_compared(
     monkeypatch.setattr(parts, "_build", lambda lab, pictures: None)
     lab = Lab(tmp_path / "work", tmp_path / "out", minutes=5, per_gpu=1)
     new = run_part(lab, "mixtures", (), range(2), 2, [], quick=True)
-    assert [one["arm"] for one in new].count("drawn") == 7
-    assert len({one["run"] for one in new}) == len(new) == 13
-    assert [name for spec in asked[7:] for name in spec.mixtures] == ["uniform", "by-size", "tuned"] * 2
+    assert [one["arm"] for one in new].count("drawn") == SEARCHES
+    assert len({one["run"] for one in new}) == len(new) == SEARCHES + 6
+    assert [name for spec in asked[SEARCHES:] for name in spec.mixtures] == ["uniform", "by-size", "tuned"] * 2
     tuned = next(one for one in new if one["arm"] == "tuned")
     assert max(tuned["shares"], key=tuned["shares"].get) == "hall"
     assert run_part(lab, "mixtures", (), range(2), 2, finished([tmp_path / "out"]), quick=True) == []

@@ -149,6 +149,19 @@ def test_the_fit_finds_the_best_mixture_of_a_known_score():
     assert proposal.left_out_correlation > 0.95
 
 
+def test_a_score_with_diminishing_returns_is_understood_from_few_runs():
+    """As domains behave that do not help each other: twice as much of one brings as much at any amount of it."""
+    rng = np.random.default_rng(5)
+    worth = np.array([0.4, 0.3, 0.2, 0.1])
+    shares = rng.dirichlet(np.ones(4), 14)
+    scores = 0.7 + 0.1 * np.log(shares + 0.02) @ worth + rng.normal(0, 0.005, 14)
+    proposal = propose(rows_of(shares, scores))
+    assert proposal.left_out_correlation > 0.9
+    found = np.array(list(proposal.shares.values()))
+    # Where that is greatest, shares are about what their domains are worth: nearer than any single run's.
+    assert np.abs(found - worth).max() < min(0.12, np.abs(shares - worth).max(axis=1).min())
+
+
 def test_a_score_that_does_not_depend_on_the_mixture_is_said_to_be_unpredictable():
     rng = np.random.default_rng(1)
     proposal = propose(rows_of(rng.dirichlet(np.ones(3), 40), rng.normal(0.5, 0.1, 40)))
