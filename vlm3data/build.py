@@ -22,6 +22,7 @@ from vlm3data.shards import ShardTally
 from vlm3data.shards.original import keep_packs
 from vlm3data.storage import absolute, is_local, open_store
 from vlm3data.types import Sample, UserError
+from vlm3data.workers import refuse_in_worker
 
 __all__ = ["BuildConfig", "ShardJob", "build", "build_shard", "open_source", "open_tasks", "plan", "samples"]
 
@@ -44,6 +45,7 @@ def build(
     where `out` holds another build's shards, or where more than `max_drop_rate` of the samples or of the labels were
     dropped.
     """
+    refuse_in_worker("build()")
     run = registry.load("engine", engine)
     # A worker on a cluster has another working directory.
     config, out = config.model_copy(update={"root": absolute(config.root)}), absolute(out)

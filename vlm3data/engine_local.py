@@ -75,7 +75,7 @@ def surviving(job: object, died: int, how: str) -> int:
         return died + 1
     raise UserError(
         f"{job}: its worker died {DEATHS} times, at last by {how}; where that is SIGKILL, memory ran out: fewer "
-        "--workers help"
+        "--workers help; where it is an exit code, its own last lines above say why"
     )
 
 

@@ -12,9 +12,12 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
+from vlm3data.types import UserError
+
 CONTEXT = multiprocessing.get_context("spawn")
 """A fork would copy the locks of threads (Arrow, OpenCV) that do not exist in the child."""
 JOIN_S = 5
+NAME = "vlm3 worker"
 
 
 class WorkerDied(Exception):
@@ -31,7 +34,7 @@ class Worker:
     def __init__(self, target: Callable[..., object], *arguments: Any) -> None:
         """Start the process, which calls `target(connection, *arguments)`."""
         self.connection, theirs = CONTEXT.Pipe()
-        self.process = CONTEXT.Process(target=_begin, args=(target, theirs, *arguments))
+        self.process = CONTEXT.Process(target=_begin, name=NAME, args=(target, theirs, *arguments))
         self.process.start()
         theirs.close()
 
@@ -61,6 +64,12 @@ class Worker:
             return signal.Signals(-code).name
         except ValueError:
             return f"exit code {code}"
+
+
+def refuse_in_worker(what: str) -> None:
+    """Raise UserError in a worker: it imports the script that it is started from, which then calls `what` again."""
+    if multiprocessing.current_process().name == NAME:
+        raise UserError(f'each worker process imports this script: call {what} under `if __name__ == "__main__":`')
 
 
 def say(connection: Connection, value: Any) -> None:
