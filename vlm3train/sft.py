@@ -11,6 +11,7 @@ from pydantic import Field
 
 from vlm3data.config import Config
 from vlm3data.types import UserError
+from vlm3train.lock import alone_in
 from vlm3train.parts import LoraSettings, Part, prepared
 
 if TYPE_CHECKING:
@@ -91,16 +92,21 @@ def train(config: SftConfig) -> bool:
             "--nproc-per-node N -m vlm3train.cli sft, or leave it out"
         )
     out = Path(config.out)
-    checkpoint = _checkpoint(config, out)
+    _checkpoint(config, out)  # what cannot be is refused before anything is written
     mixture = Mixture.load(config.mixture)
     mixture.schedule()  # a dataset that is missing shows here, before minutes of loading a model
+    with alone_in(out, int(os.environ.get("RANK", "0"))):
+        return _train(config, out, mixture)
 
+
+def _train(config: SftConfig, out: Path, mixture: Mixture) -> bool:
     from vlm3train import fast
     from vlm3train.arguments import arguments, check_reports, compiles
     from vlm3train.label_facts import write_label_facts
     from vlm3train.models import load_model, load_processor
     from vlm3train.trainer import StreamTrainer
 
+    checkpoint = _checkpoint(config, out)  # none but this run writes any more
     check_reports(config)
     processor = load_processor(config.model, config.image_resize)
     model = prepared(load_model(config.model, config.weights), config.lora, config.freeze, config.seed)
