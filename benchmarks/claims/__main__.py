@@ -43,8 +43,9 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=8.5, help="what is not finished by then is given up; 0: build")
     parser.add_argument("--shards", type=Path, help="keep the datasets here, for later runs of this part")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=STEPS, help="of the runs; those of `main` follow from --minutes")
-    parser.add_argument("--rate", type=float, default=4000.0, help="samples a second and GPU, for the steps of `main`")
+    parser.add_argument(
+        "--steps", type=int, default=STEPS, help="of the runs; those of `main` follow from --minutes and its speed"
+    )
     parser.add_argument("--per-gpu", type=int, default=2, help="processes on every GPU: one starts as another trains")
     parser.add_argument("--arms", help="only these of the part, separated by commas")
     parser.add_argument("--quick", action="store_true", help="two steps on a few images, for a look at the path")
@@ -53,7 +54,7 @@ def main() -> None:
         lab = Lab(Path(work), told.out, told.minutes, 1 if told.part == "main" else told.per_gpu, told.shards)
         have = finished([*told.have, told.out])
         only = told.arms.split(",") if told.arms else PARTS[told.part]
-        run_part(lab, told.part, only, range(told.seeds), told.steps, have, rate=told.rate, quick=told.quick)
+        run_part(lab, told.part, only, range(told.seeds), told.steps, have, quick=told.quick)
 
 
 def run_part(
@@ -64,7 +65,6 @@ def run_part(
     steps: int,
     have: list[dict[str, Any]],
     *,
-    rate: float = 4000.0,
     quick: bool = False,
 ) -> list[dict[str, Any]]:
     """Do what is missing of a part; return the new results."""
@@ -83,7 +83,7 @@ def run_part(
     if part == "main" and not quick:
         for run in runs:
             run.prepare(lab)
-        runs = [timed(lab, run, rate * max(lab.gpus, 1)) for run in runs]
+        runs = timed(lab, runs)
     return lab.do(runs)
 
 

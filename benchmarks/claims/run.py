@@ -92,6 +92,12 @@ class Run(Job):
         }
         return [result]
 
+    def learning_curve(self, lab: Lab, gpu: int) -> list[dict[str, Any]]:
+        """Train, and return the lines of the log alone."""
+        folder = lab.work / "pilots" / self.name
+        self._train(lab, folder, gpu)
+        return _read_log(folder)
+
     def _train(self, lab: Lab, folder: Path, gpu: int) -> Path:
         """Train until the end or the time kept for scoring; return the model, or its newest checkpoint."""
         arm = self.arm

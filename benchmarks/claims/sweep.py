@@ -1,6 +1,7 @@
 """A few recipes, each alone on a GPU for some minutes, to choose the one that the claims are tested with.
 
-A recipe's steps follow from the time and from --rate. What is slower than that is stopped in time to be scored.
+A recipe's steps follow from the time and from how fast its first steps are, which are done beforehand and thrown away:
+a run that is stopped before its learning rate has fallen is no measure of the recipe.
 
 Run: python -m benchmarks.claims.sweep --minutes 9 --out out/sweep
 """
@@ -10,8 +11,12 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from benchmarks.claims.arms import QUICKLY, Arm, depth, held_out
@@ -23,8 +28,9 @@ EVERY = ("court", "street", "room", "hall", "yard")
 SCORING_S = 75
 START_S = 25
 """From the command to the first step."""
-SPEED = {10: 1.0, 4: 1.35}
-"""Samples a second by questions a sample, over those with ten."""
+PILOT_STEPS = 240
+MARGIN = 0.95
+"""Of the speed that is measured: what is slower than expected would be stopped."""
 SHOWN = ("samples", "loss", "token_accuracy", "grad_norm", "samples_per_s")
 """Of the lines of a run's log."""
 
@@ -51,16 +57,15 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=9.0, help="0: build the datasets, and end")
     parser.add_argument("--shards", type=Path, help="keep the datasets here, for later runs")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--rate", type=float, default=4000.0, help="samples a second with ten questions each")
     parser.add_argument("--only", help="names of recipes, separated by commas")
     parser.add_argument("--quick", action="store_true", help="a few steps on a few images, for a look at the path")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
         lab = Lab(Path(work), arguments.out, arguments.minutes, per_gpu=1, shards=arguments.shards)
-        sweep(lab, arguments.rate, arguments.only, arguments.quick)
+        sweep(lab, arguments.only, arguments.quick)
 
 
-def sweep(lab: Lab, rate: float, only: str | None, quick: bool) -> list[dict[str, Any]]:
+def sweep(lab: Lab, only: str | None, quick: bool) -> list[dict[str, Any]]:
     """Run the recipes, print their learning curves and return the results."""
     arms = variants(50, 20) if quick else variants(30_000, 300)
     if only:
@@ -72,17 +77,34 @@ def sweep(lab: Lab, rate: float, only: str | None, quick: bool) -> list[dict[str
     build_missing((one for run in runs for one in run.needs()), lab.shards, len(os.sched_getaffinity(0)), lab.tell)
     for run in runs:
         run.prepare(lab)
-    results = lab.do(runs if quick else [timed(lab, run, rate) for run in runs])
+    results = lab.do(runs if quick else timed(lab, runs))
     for result in results:
         print_curve(result)
     return results
 
 
-def timed(lab: Lab, run: Run, rate: float) -> Run:
-    """Return the run with as many steps as the time allows at `rate` samples a second."""
-    seconds = lab.seconds_left - START_S - run.scoring.reserve_s
-    samples = seconds * rate * SPEED[run.arm.pixels]
-    return replace(run, steps=max(10, int(samples / run.arm.sft()["batch_size"])))
+def timed(lab: Lab, runs: Sequence[Run]) -> list[Run]:
+    """Return the runs, each with as many steps as the time allows at the speed of its first ones."""
+    with ThreadPoolExecutor(lab.at_once) as pool:
+        speeds = list(pool.map(partial(samples_per_s, lab), runs))
+    seconds = lab.seconds_left - START_S
+    steps = [
+        MARGIN * speed * (seconds - run.scoring.reserve_s) / run.arm.sft()["batch_size"]
+        for run, speed in zip(runs, speeds, strict=True)
+    ]
+    return [replace(run, steps=max(10, int(count))) for run, count in zip(runs, steps, strict=True)]
+
+
+def samples_per_s(lab: Lab, run: Run) -> float:
+    """Train the run's first steps and return how many samples a second it takes in the later ones of them."""
+    gpu = lab.places.get()
+    try:
+        log = replace(run, steps=PILOT_STEPS, scoring=Scoring()).learning_curve(lab, gpu)
+    finally:
+        lab.places.put(gpu)
+    speed = median(line["samples_per_s"] for line in log[len(log) // 2 :])
+    lab.tell(f"{run.name}: {speed:,.0f} samples/s")
+    return speed
 
 
 def print_curve(result: dict[str, Any]) -> None:

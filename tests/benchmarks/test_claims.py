@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from benchmarks.claims.__main__ import PARTS, run_part
 from benchmarks.claims.claims import CLAIMS, arms
@@ -178,6 +179,28 @@ def test_two_arms_are_built_trained_and_scored_once(
     assert len(in_process) == 4
 
 
+def test_the_longest_run_fills_its_time_at_the_speed_that_it_has_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from benchmarks.claims.sweep import MARGIN, PILOT_STEPS, SCORING_S, START_S, timed
+
+    def call(self: Lab, command: Sequence[str], gpu: int | None, log: Path, *, later_s: float = 0.0) -> None:
+        settings = yaml.safe_load(Path(command[4]).read_text())
+        assert settings["steps"] == PILOT_STEPS
+        out = Path(settings["out"])
+        out.mkdir()
+        lines = [{"step": n, "samples_per_s": speed} for n, speed in enumerate((20, 30, 1000, 900, 1100))]
+        (out / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    monkeypatch.setattr(Lab, "call", call)
+    lab = Lab(tmp_path / "work", tmp_path / "out", minutes=10, per_gpu=1)
+    arm = replace(arms(0.001)["unified"], size="tiny")
+    (run,) = timed(lab, [Run(arm, 0, 2, Scoring(reserve_s=SCORING_S))])
+    seconds = run.steps * arm.sft()["batch_size"] / (MARGIN * 1000)
+    assert seconds + START_S + SCORING_S == pytest.approx(600, abs=5)
+    assert run.scoring.reserve_s == SCORING_S
+
+
 def test_a_search_finds_the_tuned_mixture_that_is_then_compared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -207,6 +230,7 @@ def test_a_search_finds_the_tuned_mixture_that_is_then_compared(
         (out / "study.json").write_text(json.dumps({"runs": rows}))
 
     monkeypatch.setattr(Lab, "call", study)
+    monkeypatch.setattr("benchmarks.claims.mixtures.untrained", lambda work, size, seed: work / f"{size}-{seed}")
     monkeypatch.setattr(parts, "_build", lambda lab, pictures: None)
     lab = Lab(tmp_path / "work", tmp_path / "out", minutes=5, per_gpu=1)
     new = run_part(lab, "mixtures", (), range(2), 2, [], quick=True)
