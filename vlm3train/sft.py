@@ -132,7 +132,7 @@ def _part() -> None:
 
 def _checkpoint(config: SftConfig, out: Path) -> Path | None:
     """Return the checkpoint to go on from; a directory that holds a run is not silently written over."""
-    found = max(filter(_is_whole, out.glob("checkpoint-*")), key=_step, default=None)
+    found = newest_checkpoint(out)
     finished = any(out.glob("model*.safetensors"))
     if config.resume and found is None:
         raise UserError(f"{out}: no checkpoint to resume from; leave out --resume, or train with --save-every")
@@ -143,8 +143,15 @@ def _checkpoint(config: SftConfig, out: Path) -> Path | None:
     return found
 
 
+def newest_checkpoint(out: Path) -> Path | None:
+    """Return the checkpoint in `out` that a run goes on from; None where there is no whole one."""
+    return max(filter(_is_whole, out.glob("checkpoint-*")), key=_step, default=None)
+
+
 def _is_whole(checkpoint: Path) -> bool:
     """Tell whether a run can go on from `checkpoint`: without the optimizer's state the trainer would begin it anew."""
+    if not checkpoint.name.removeprefix("checkpoint-").isdecimal():  # a copy that somebody put aside
+        return False
     try:
         json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))  # written last
     except (OSError, ValueError):

@@ -20,7 +20,7 @@ import yaml
 from vlm3data.mixture import Mixture
 from vlm3data.shards import Dataset
 from vlm3data.types import UserError
-from vlm3train.sft import RUN_FILE
+from vlm3train.sft import RUN_FILE, newest_checkpoint
 from vlm3train.study_spec import Run, StudySpec, datasets_of, runs_of
 
 SCORES = "eval.json"
@@ -97,12 +97,11 @@ def _train(run: Run, spec: StudySpec, folder: Path, launcher: str) -> None:
         return
     settings = folder / "sft.yaml"
     settings.write_text(yaml.safe_dump(spec.train, sort_keys=False))
-    stopped = any(path.is_dir() for path in model.glob("checkpoint-*"))
     start = shlex.split(launcher) or [sys.executable]
     _call(
         [*start, "-m", "vlm3train.cli", "sft", str(settings), "--model", run.model, "--out", str(model)]
         + ["--mixture", str(folder / "mixture.yaml"), "--steps", str(run.steps)]
-        + (["--resume"] if stopped else []),
+        + (["--resume"] if newest_checkpoint(model) else []),
         folder / "train.txt",
     )
 

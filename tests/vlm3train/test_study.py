@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import yaml
 
+import vlm3train.sft
 import vlm3train.study
 from vlm3data.build import BuildConfig, build
 from vlm3data.mixture import Mixture
 from vlm3data.types import UserError
 from vlm3train.regression import propose
+from vlm3train.sft import SftConfig
 from vlm3train.study import shares_of, study
 from vlm3train.study_report import plot_study, print_study
 from vlm3train.study_spec import StudySpec, mixtures_of, reweighted, runs_of
@@ -64,6 +66,38 @@ def test_each_run_is_told_its_own_model_mixture_and_budget(planned, tmp_path, mo
         assert (flags["--model"], flags["--steps"]) == (run.model, str(run.steps))
         assert flags["--mixture"] == str(tmp_path / run.name / "mixture.yaml")
     assert len(told) == 4
+
+
+def checkpoint(folder: Path, *, whole: bool) -> None:
+    folder.mkdir(parents=True)
+    for name in ("optimizer.pt", "scheduler.pt") if whole else ("model.safetensors",):
+        (folder / name).touch()
+    (folder / "trainer_state.json").write_text("{}" if whole else '{"half":')
+
+
+@pytest.mark.parametrize(
+    ("left", "goes_on_from"),
+    [
+        ({}, None),
+        ({"checkpoint-3": False}, None),
+        ({"checkpoint-3": True, "checkpoint-6": False, "checkpoint-5-aside": True}, 3),
+        ({"checkpoint-9": True, "checkpoint-10": True}, 10),
+    ],
+    ids=["nothing", "half a checkpoint", "a whole one, half of one, and one put aside", "two"],
+)
+def test_a_run_that_was_killed_goes_on_or_begins_anew_as_what_it_left_allows(
+    planned, tmp_path, monkeypatch, left, goes_on_from
+):
+    told = []
+    monkeypatch.setattr(vlm3train.study, "_call", lambda command, log: told.append(list(command)))
+    for name, whole in left.items():
+        checkpoint(tmp_path / "model" / name, whole=whole)
+    (run,) = runs_of(spec(steps=[20], mixtures={"even": str(planned)}))
+    vlm3train.study._train(run, spec(mixtures={"even": str(planned)}), tmp_path, "")
+    resumes = "--resume" in told[0]
+    config = SftConfig(model="m", mixture=str(planned), out=str(tmp_path / "model"), steps=20, resume=resumes)
+    found = vlm3train.sft._checkpoint(config, tmp_path / "model")  # refuses nothing that the study asks for
+    assert found == (tmp_path / "model" / f"checkpoint-{goes_on_from}" if goes_on_from else None)
 
 
 def test_new_weights_hold_for_the_whole_run_whatever_stages_the_file_has(planned, tmp_path):
