@@ -38,6 +38,7 @@ def evaluate(
     max_new_tokens: PositiveInt = 64,
     image_resize: Literal["refuse", "processor"] = "refuse",
     engine: Literal["transformers", "vllm"] = "transformers",
+    weights: Literal["float32", "bfloat16"] | None = None,
     predictions: Place | None = None,
     rescore: str | None = None,
     plots: Place | None = None,
@@ -100,6 +101,8 @@ def evaluate(
         What becomes of an image that the model's processor would resize, changing its focal length: an error, or that.
     engine
         What runs the model; vllm must be installed, and chooses its batches by itself.
+    weights
+        What the weights are while it answers: as saved, but those saved as float32 are bfloat16 on a GPU that has it.
     predictions
         Keep the answers in this file; by default beside --json.
     rescore
@@ -137,12 +140,12 @@ def evaluate(
             settings |= {"root": root, "split": split, "published": published, "pairs": pairs, "seed": seed}
             data |= _of_source(source, tasks, calibrator, options, settings | {"limit": limit})
         notes = _notes(model, facts, data)
-        identity = _identity(model, data, max_new_tokens, image_resize, engine)
+        identity = _identity(model, data, max_new_tokens, image_resize, engine, weights)
         kept = predictions or (
             f"{Path(json).with_name(Path(json).name.split('.')[0])}.predictions.arrow" if json else None
         )
         asking = {"batch_size": batch_size, "batch_tokens": batch_tokens, "max_new_tokens": max_new_tokens}
-        asking |= {"image_resize": image_resize}
+        asking |= {"image_resize": image_resize, "weights": weights}
         answered = _answered(model, data, questions_per_image, asking, engine, kept, identity)
     rows = rows_of(answered, fit_on(train_shards))
     print_rows(rows, bool(train_shards), notes)
@@ -231,9 +234,10 @@ def _identity(
     max_new_tokens: int,
     image_resize: Literal["refuse", "processor"],
     engine: str,
+    weights: Literal["float32", "bfloat16"] | None,
 ) -> dict[str, Any]:
     from vlm3train.identity import model_digest
-    from vlm3train.models import load_processor
+    from vlm3train.models import answering_weights, load_processor
 
     for name in models:  # what is no model, or none that can be asked, shows before a minute of reading weights
         load_processor(name, image_resize)
@@ -242,7 +246,9 @@ def _identity(
         "datasets": {url: one.digest for url, one in data.items()},
         "max_new_tokens": max_new_tokens,
         "image_resize": image_resize,
-        "engine": engine,  # two of them round differently, and a greedy answer may turn on it
+        # What rounds differently is another answerer: a greedy answer may turn on it.
+        "engine": engine,
+        "weights": {name: answering_weights(name, weights) for name in models},
     }
 
 
@@ -289,7 +295,7 @@ def _generator(engine: str, name: str, asking: Mapping[str, Any], advance: Calla
     if engine == "vllm":
         from vlm3train.generate_vllm import VllmGenerator
 
-        return VllmGenerator(name, asking["max_new_tokens"], advance)
+        return VllmGenerator(name, asking["max_new_tokens"], advance, asking["weights"])
     from vlm3train.generate import Generator
 
     return Generator.load(name, advance=advance, **asking)

@@ -15,7 +15,7 @@ from transformers import GenerationConfig
 from vlm3train.conversation import asking_messages
 from vlm3train.families.contract import ImageResize, Processor
 from vlm3train.families.qwen_vl import Images, QwenVL
-from vlm3train.models import load_model, load_processor
+from vlm3train.models import Weights, answering_weights, load_model, load_processor
 from vlm3train.shared_prefix import Turns, answer_greedily
 
 if TYPE_CHECKING:
@@ -64,13 +64,14 @@ class Generator:
         advance: Callable[[int], object] = lambda count: None,
         batch_tokens: int = BATCH_TOKENS,
         image_resize: ImageResize = "refuse",
+        weights: Weights | None = None,
     ) -> Generator:
         """Return a generator with the model of a directory or hub name, on the GPU where there is one.
 
-        `image_resize` is what becomes of an image that its processor would resize.
+        `image_resize` is what becomes of an image that its processor would resize, `weights` as of `answering_weights`.
         """
         processor = load_processor(name, image_resize)
-        model: Any = load_model(name, dtype="auto")
+        model: Any = load_model(name, answering_weights(name, weights))
         if torch.cuda.is_available():
             model = model.to("cuda")
         return cls(model, processor, batch_size, max_new_tokens, advance, batch_tokens)

@@ -16,7 +16,7 @@ from vlm3train.conversation import asking_messages
 from vlm3train.families.contract import Asked
 from vlm3train.families.qwen_vl import QwenVL
 from vlm3train.families.rows import pixels_of
-from vlm3train.models import load_processor
+from vlm3train.models import Weights, answering_weights, load_processor
 
 MOST_IMAGES = 2
 """In one question: a pair of views."""
@@ -25,7 +25,13 @@ MOST_IMAGES = 2
 class VllmGenerator:
     """Answers questions as `generate.Generator` does; vLLM batches them by itself."""
 
-    def __init__(self, name: str, max_new_tokens: int, advance: Callable[[int], object] = lambda count: None) -> None:
+    def __init__(
+        self,
+        name: str,
+        max_new_tokens: int,
+        advance: Callable[[int], object] = lambda count: None,
+        weights: Weights | None = None,
+    ) -> None:
         try:
             import vllm  # pyright: ignore[reportMissingImports]
         except ModuleNotFoundError as error:
@@ -35,7 +41,10 @@ class VllmGenerator:
             raise UserError(f"{name}: --engine vllm knows Qwen-VL models only; leave it out")
         self.processor, self.advance = processor, advance
         self.llm: Any = vllm.LLM(
-            model=name, enable_prefix_caching=True, limit_mm_per_prompt={"image": MOST_IMAGES, "video": 0}
+            model=name,
+            dtype=answering_weights(name, weights),
+            enable_prefix_caching=True,
+            limit_mm_per_prompt={"image": MOST_IMAGES, "video": 0},
         )
         self.sampling = vllm.SamplingParams(
             temperature=0.0, max_tokens=max_new_tokens, stop_token_ids=list(processor.end_tokens)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from vlm3data.types import UserError
 from vlm3train import families
@@ -11,6 +11,8 @@ from vlm3train.families.contract import ImageResize, Processor
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+Weights = Literal["float32", "bfloat16"]
 
 
 def load_model(name: str, dtype: str = "float32") -> PreTrainedModel:
@@ -22,6 +24,21 @@ def load_model(name: str, dtype: str = "float32") -> PreTrainedModel:
         return AutoModelForImageTextToText.from_pretrained(name, dtype=dtype)
     except OSError as error:
         raise UserError(f"{name}: its weights cannot be read ({_line(error)})") from error
+
+
+def answering_weights(name: str, told: Weights | None = None) -> str:
+    """Return what the weights of a model are while it answers: as `told`, or as saved.
+
+    Those saved as float32 are bfloat16 on a GPU that has it: so they were trained, and float32 takes many times as
+    long there.
+    """
+    import torch
+    from transformers import AutoConfig
+
+    if told:
+        return told
+    saved_float32 = AutoConfig.from_pretrained(name).dtype == torch.float32
+    return "bfloat16" if saved_float32 and torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "auto"
 
 
 def load_processor(name: str, image_resize: ImageResize = "refuse") -> Processor:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 
 from vlm3train import shared_prefix
 from vlm3train.conversation import asking_messages
 from vlm3train.generate import Generator
-from vlm3train.models import load_model
+from vlm3train.models import answering_weights, load_model
 from vlm3train.shared_prefix import Turns
 
 
@@ -124,3 +126,30 @@ def test_other_families_are_asked_question_by_question(model, processor, asked):
             return getattr(processor, name)
 
     assert Generator(model, Other(), 5, 8)(asked) == Generator(model, processor, 64, 8)(asked)
+
+
+@pytest.mark.parametrize(
+    ("saved", "has_bfloat16", "told", "expected"),
+    [
+        ("float32", True, None, "bfloat16"),
+        ("float32", False, None, "auto"),
+        ("float32", True, "float32", "float32"),
+        ("float16", True, None, "auto"),
+        ("bfloat16", True, "float32", "float32"),
+    ],
+)
+def test_what_was_trained_in_bfloat16_answers_in_it_where_the_gpu_can(
+    model_dir, tmp_path, monkeypatch, saved, has_bfloat16, told, expected
+):
+    config = json.loads((model_dir / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"dtype": saved}))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: has_bfloat16)
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda: has_bfloat16)
+    assert answering_weights(str(tmp_path), told) == expected
+
+
+def test_weights_of_bfloat16_leave_the_angles_of_positions_as_they_are(model_dir, asked):
+    answer = Generator.load(str(model_dir), batch_size=4, max_new_tokens=4, weights="bfloat16")
+    assert {parameter.dtype for parameter in answer.model.parameters()} == {torch.bfloat16}
+    assert {buffer.dtype for name, buffer in answer.model.named_buffers() if "inv_freq" in name} == {torch.float32}
+    assert len(answer(asked)) == len(asked)

@@ -19,8 +19,9 @@ def calls(monkeypatch):
     calls: dict[str, object] = {}
 
     class LLM:
-        def __init__(self, *, model, enable_prefix_caching, limit_mm_per_prompt):
+        def __init__(self, *, model, dtype, enable_prefix_caching, limit_mm_per_prompt):
             calls["model"], calls["caching"], calls["most"] = model, enable_prefix_caching, limit_mm_per_prompt
+            calls["weights"] = dtype
 
         def generate(self, prompts, sampling_params, *, use_tqdm):
             calls["prompts"] = prompts
@@ -44,6 +45,7 @@ def test_questions_go_in_with_their_images_and_answers_come_out_in_order(calls, 
     assert (answers, counted) == (["0 m", "1 m", "2 m"], [3])
     assert (calls["model"], calls["caching"], calls["most"]["image"]) == (str(model_dir), True, 2)
     assert calls["sampling"] == (0.0, 7, processor.end_tokens)
+    assert calls["weights"] == "auto"
     for (sample, question), prompt in zip(asked, calls["prompts"], strict=True):
         assert question.question in prompt["prompt"]
         assert prompt["prompt"].count("<|image_pad|>") == len(sample.images)

@@ -205,6 +205,8 @@ def test_the_command_goes_on_and_scores_again_without_a_model(model_dir, shards,
     capsys.readouterr()
     assert run_app(app, [*asked, "--engine", "vllm"]) == 1
     assert "holds answers of other engine: engine was transformers" in capsys.readouterr().err
+    assert run_app(app, [*asked, "--weights", "bfloat16"]) == 1
+    assert "holds answers of other weights" in capsys.readouterr().err
     assert run_app(app, ["eval", "--rescore", str(tmp_path / "eval.predictions.arrow"), *arguments]) == 0
     assert json.loads((tmp_path / "eval.json").read_text())["rows"] == first["rows"]
     capsys.readouterr()
