@@ -38,24 +38,21 @@ class Proposal:
     best_run: str
     best_run_score: float
     left_out_correlation: float
-    """Between each run's score and its prediction from all the others: near 0, the fit says nothing."""
+    """Between each run's score and its prediction from all the others: near 0 or below, the fit says nothing."""
     runs: int
 
 
 def propose(rows: Sequence[Mapping[str, Any]], seed: int = 0) -> Proposal:
     """Return the proposal from runs of one model and budget. Raises UserError where there are too few of them."""
     names = list(rows[0]["shares"])
-    if any(list(row["shares"]) != names for row in rows):
+    if any(row["shares"].keys() != rows[0]["shares"].keys() for row in rows):
         raise UserError("a fit needs runs over the same datasets")
     needed = len(names) + 2
     if len(rows) < needed:
         raise UserError(f"a fit over {len(names)} datasets needs at least {needed} runs, there are {len(rows)}")
-    shares = np.array([list(row["shares"].values()) for row in rows])
+    shares = np.array([[row["shares"][name] for name in names] for row in rows])
     scores = np.array([row["score"] for row in rows])
-    softening, penalty = min(
-        product(SOFTENINGS, PENALTIES),
-        key=lambda pair: float((_left_out(_features(shares, pair[0]), scores, pair[1]) ** 2).sum()),
-    )
+    softening, penalty = _chosen(shares, scores)
     features = _features(shares, softening)
 
     rng = rng_for(seed, "propose")
@@ -68,15 +65,15 @@ def propose(rows: Sequence[Mapping[str, Any]], seed: int = 0) -> Proposal:
         drawn = rng.integers(len(rows), size=len(rows))
         again.append(_predict(features[drawn], scores[drawn], penalty, wanted[best : best + 1])[0])
     top = int(scores.argmax())
-    left_out = scores - _left_out(features, scores, penalty)
-    constant = np.ptp(scores) < 1e-12 or np.ptp(left_out) < 1e-12
+    foretold = _foretold(shares, scores)
+    constant = np.ptp(scores) < 1e-12 or np.ptp(foretold) < 1e-12
     return Proposal(
         shares=dict(zip(names, candidates[best].tolist(), strict=True)),
         score=float(predicted[best]),
         sigma=float(np.std(again)),
         best_run=rows[top]["run"],
         best_run_score=float(scores[top]),
-        left_out_correlation=0.0 if constant else float(np.corrcoef(scores, left_out)[0, 1]),
+        left_out_correlation=0.0 if constant else float(np.corrcoef(scores, foretold)[0, 1]),
         runs=len(rows),
     )
 
@@ -104,12 +101,35 @@ def _predict(features: Float64Array, scores: Float64Array, penalty: float, at: F
     return (at - mean) @ weights + middle
 
 
+def _chosen(shares: Float64Array, scores: Float64Array) -> tuple[float, float]:
+    """Return the softening and the penalty with which runs are foretold best by the others."""
+
+    def error(softening: float, penalty: float) -> float:
+        return float((_left_out(_features(shares, softening), scores, penalty) ** 2).sum())
+
+    return min(product(SOFTENINGS, PENALTIES), key=lambda pair: error(*pair))
+
+
 def _left_out(features: Float64Array, scores: Float64Array, penalty: float) -> Float64Array:
-    """Return, a run, its score minus what all the others predict for it."""
-    everyone = np.arange(len(scores))
-    return np.array(
-        [
-            scores[i] - _predict(features[everyone != i], scores[everyone != i], penalty, features[i : i + 1])[0]
-            for i in everyone
-        ]
-    )
+    """Return, a run, its score minus what all the others predict for it.
+
+    From one fit to them all, whose residuals are too small by the runs' leverages (Allen's PRESS, 1974).
+    """
+    centred = features - features.mean(axis=0)
+    gram = centred.T @ centred + penalty * np.eye(features.shape[1])
+    leverage = 1 / len(scores) + np.einsum("ij,ji->i", centred, np.linalg.solve(gram, centred.T))
+    return (scores - _predict(features, scores, penalty, features)) / (1 - leverage)
+
+
+def _foretold(shares: Float64Array, scores: Float64Array) -> Float64Array:
+    """Return, a run, what all the others predict for it.
+
+    They also choose how: of many ways to fit, some foretell by chance the very runs that they were chosen by.
+    """
+    foretold = []
+    for run in range(len(scores)):
+        others = np.arange(len(scores)) != run
+        softening, penalty = _chosen(shares[others], scores[others])
+        at = _features(shares[[run]], softening)
+        foretold.append(_predict(_features(shares[others], softening), scores[others], penalty, at)[0])
+    return np.array(foretold)

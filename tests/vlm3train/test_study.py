@@ -15,7 +15,7 @@ import vlm3train.study
 from vlm3data.build import BuildConfig, build
 from vlm3data.mixture import Mixture
 from vlm3data.types import UserError
-from vlm3train.regression import propose
+from vlm3train.regression import _foretold, _left_out, propose
 from vlm3train.sft import SftConfig
 from vlm3train.study import shares_of, study
 from vlm3train.study_report import plot_study, print_study
@@ -175,8 +175,13 @@ def test_the_fit_finds_the_best_mixture_of_a_known_score():
     best = np.array([0.5, 0.3, 0.2])
     shares = rng.dirichlet(np.ones(3), 40)
     scores = 0.9 - ((shares - best) ** 2).sum(axis=1) + rng.normal(0, 0.005, 40)
-    proposal = propose(rows_of(shares, scores))
-    assert np.abs(np.array(list(proposal.shares.values())) - best).max() < 0.08
+    rows = rows_of(shares, scores)
+    for row in rows[::2]:  # a file may name its datasets in another order
+        row["shares"] = dict(reversed(row["shares"].items()))
+    proposal = propose(rows)
+    assert proposal.runs == 40
+    assert (proposal.best_run, proposal.best_run_score) == (f"r{scores.argmax()}", scores.max())
+    assert np.abs(np.array([proposal.shares[name] for name in ("d0", "d1", "d2")]) - best).max() < 0.08
     assert sum(proposal.shares.values()) == pytest.approx(1)
     assert proposal.score == pytest.approx(0.9, abs=0.02)
     assert proposal.sigma < 0.02
@@ -203,9 +208,39 @@ def test_a_score_that_does_not_depend_on_the_mixture_is_said_to_be_unpredictable
     assert propose(rows_of(rng.dirichlet(np.ones(3), 10), np.full(10, 0.5))).left_out_correlation == 0
 
 
+def test_a_left_out_run_has_no_say_in_what_is_foretold_for_it():
+    """Nor in how: of many ways to fit, some foretell by chance the very runs that they are chosen by."""
+    rng = np.random.default_rng(2)
+    shares, scores = rng.dirichlet(np.ones(3), 8), rng.normal(0.5, 0.1, 8)
+    foretold = _foretold(shares, scores)
+    for run in (0, 5):
+        changed = np.where(np.arange(8) == run, rng.normal(), scores)
+        assert _foretold(shares, changed)[run] == foretold[run]
+    assert np.ptp(foretold) > 0
+
+
+@pytest.mark.parametrize("penalty", [1e-6, 0.1, 100.0])
+def test_a_run_is_left_out_as_by_a_fit_without_it(penalty):
+    rng = np.random.default_rng(3)
+    features, scores = rng.normal(size=(9, 4)), rng.normal(size=9)
+    by_hand = []
+    for run in range(9):
+        others = np.arange(9) != run
+        # the intercept is not penalised
+        columns = np.hstack([np.ones((8, 1)), features[others]])
+        weights = np.linalg.solve(columns.T @ columns + penalty * np.diag([0, 1, 1, 1, 1]), columns.T @ scores[others])
+        by_hand.append(scores[run] - weights[0] - features[run] @ weights[1:])
+    np.testing.assert_allclose(_left_out(features, scores, penalty), by_hand, rtol=1e-6)
+
+
 def test_a_fit_needs_enough_runs():
     with pytest.raises(UserError, match="over 3 datasets needs at least 5 runs, there are 4"):
         propose(rows_of(np.eye(4, 3), np.arange(4.0)))
+    rows = rows_of(np.eye(5, 3), np.arange(5.0))
+    assert propose(rows).runs == 5
+    rows[4]["shares"]["d3"] = rows[4]["shares"].pop("d2")
+    with pytest.raises(UserError, match="needs runs over the same datasets"):
+        propose(rows)
 
 
 # --- run for real
