@@ -15,12 +15,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from tests.conftest import HEIGHT, WIDTH, directory_bytes, jsonl_line, photo, write_jsonl
+from vlm3data.budget import Budget
 from vlm3data.build import BuildConfig, build, samples
+from vlm3data.plan import _packed
 from vlm3data.shards import read_samples
-from vlm3data.types import UserError
+from vlm3data.types import SceneRef, UserError
 
 
 def config(root: Path, **changes: object) -> BuildConfig:
@@ -319,3 +323,47 @@ def test_a_task_that_has_nothing_to_ask_is_counted_while_others_have(tmp_path, t
     assert dataset["unasked"] == {"objects: no_objects": dataset["samples"]}
     assert dataset["samples"] > 0
     assert (dataset["drops"], dataset["cuts"]) == ({}, {})
+
+
+@given(
+    st.lists(st.integers(0, 7), max_size=6), st.integers(1, 3), st.integers(1, 9), st.none() | st.integers(1, 60)
+)  # fmt: skip
+def test_the_shards_of_a_plan_hold_each_candidate_once_in_order_up_to_the_limit(sizes, per_frame, shard_size, limit):
+    scenes = [SceneRef(f"{number}", size) for number, size in enumerate(sizes)]
+    every = [(scene.scene, number) for scene in scenes for number in range(scene.num_frames * per_frame)][:limit]
+    listed = iter(scenes)
+    packed = list(_packed(listed, per_frame, shard_size, limit))
+    assert every == [
+        (scene.scene, number)
+        for parts in packed
+        for scene, first, count in parts
+        for number in range(first, first + count)
+    ]
+    counts = [[count for *_, count in parts] for parts in packed]
+    assert all(count > 0 for some in counts for count in some)
+    full, rest = divmod(len(every), shard_size)
+    assert list(map(sum, counts)) == [shard_size] * full + [rest] * (rest > 0)
+    if limit is not None and len(every) == limit:  # a source may never end
+        assert list(listed) == scenes[int(every[-1][0]) + 1 :]
+
+
+def manifest(drops: int = 0, cuts: int = 0, kept: int = 0, bad_labels: int = 0, cut_labels: int = 0) -> dict:
+    labels = {"kept": 10 * kept - bad_labels - cut_labels, "cut": {"c": cut_labels}, "dropped": {"d": bad_labels}}
+    return {"samples": kept, "drops": {"a": drops}, "cuts": {"b": cuts}, "unasked": {}, "labels": labels}
+
+
+def test_as_much_as_may_be_dropped_is_dropped_and_not_one_more():
+    for shards, fails in (
+        ([{"drops": 1, "kept": 4}] * 4, None),
+        ([{"drops": 1, "kept": 4}] * 3 + [{"drops": 2, "kept": 3}], "dropped 5 of 20 samples"),
+        ([{"cuts": 5}, *[{"kept": 5}] * 3], None),
+        ([{"kept": 5, "bad_labels": 40}, *[{"kept": 5}] * 3], None),
+        ([{"kept": 5, "bad_labels": 41}, *[{"kept": 5}] * 3], "dropped 41 of 200 labels"),
+        ([{"kept": 5, "cut_labels": 41}, *[{"kept": 5}] * 3], None),
+    ):
+        for order in (shards, shards[::-1]):
+            budget = Budget(0.2, 20)
+            with pytest.raises(UserError, match=fails) if fails else contextlib.nullcontext():
+                for shard in order:
+                    budget.add(manifest(**shard))
+            assert fails or budget.samples == sum(shard.get("kept", 0) for shard in shards)

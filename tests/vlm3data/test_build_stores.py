@@ -20,9 +20,11 @@ from vlm3data import cli, retries
 from vlm3data.build import BuildConfig, build, plan
 from vlm3data.command import run_app
 from vlm3data.growth import built_by
-from vlm3data.output import open_output
+from vlm3data.output import claim, open_output
+from vlm3data.plan import Plan
 from vlm3data.retries import StoreError
 from vlm3data.shards import read_samples, verify
+from vlm3data.storage import open_store
 from vlm3data.types import UserError
 
 
@@ -138,6 +140,18 @@ def test_two_builds_into_one_store_do_not_mix(s3, toy_root, monkeypatch):
     with pytest.raises(UserError, match="another build began to write there"):
         build(config(toy_root), "s3://data/both", workers=1)
     assert not verify("s3://data/both").problems
+
+
+def test_a_place_that_the_same_plan_has_claimed_meanwhile_is_free_to_it_alone(tmp_path):
+    fs, directory = open_store("memory://claimed")
+    for name in ("one", "other"):
+        (tmp_path / name).write_bytes(name.encode())
+    one, other = (Plan(str(tmp_path / name), {}, 0) for name in ("one", "other"))
+    for _ in range(2):
+        claim(fs, directory, one, None, "out")
+    with pytest.raises(UserError, match="out: another build began to write there"):
+        claim(fs, directory, other, None, "out")
+    assert fs.cat_file(f"{directory}/plan.parquet") == b"one"
 
 
 def test_two_builds_into_one_directory_exclude_each_other(toy_root, tmp_path):

@@ -117,3 +117,34 @@ def test_the_keys_of_a_build_with_pairs_are_different():
         assert len(sample.images) == len(sample.record["views"]) == len(sample.record["frames"])
         tasks = {question.task for question in sample.questions}
         assert tasks <= ({"depth"} if len(sample.images) == 1 else {"correspondence", "pose"})
+
+
+def test_with_overlap_known_the_partners_are_all_that_fit_and_no_other():
+    rng, many, unusable = np.random.default_rng(2), 24, 5
+    shares = rng.random((many, many)).astype(np.float32)  # a share of the row that the column shows: not symmetric
+    shares[rng.random(shares.shape) < 0.1] = np.nan
+    shown = [replace(FRAMES[0], key=f"{number}") for number in range(many)]
+    shown[unusable] = replace(shown[unusable], world_from_cam=None)
+    scene = ScenePairs("s", shown, SyntheticSource.facts, lambda: shares, 0, many)
+    low, high = SyntheticSource.facts.pair_overlap
+    fits = (np.minimum(shares, shares.T) > low) & (np.minimum(shares, shares.T) <= high)
+    fits[unusable] = fits[:, unusable] = False
+    np.fill_diagonal(fits, val=False)
+    assert 0 < fits.sum() < fits.size / 2
+    with pytest.raises(Cut, match="no_pose"):
+        scene.pair(unusable, 0)
+    for anchor in {*range(many)} - {unusable}:
+        drawn = every_pair(scene, [anchor], many)
+        partners = [int(one if other == f"{anchor}" else other) for _, one, other in drawn]
+        assert sorted(partners) == np.flatnonzero(fits[anchor]).tolist()
+
+
+def test_the_pairs_are_what_they_were():
+    """Golden: a change here changes which pairs every dataset holds."""
+    shown = [replace(FRAMES[0], key=f"{number}") for number in range(6)]
+    shares = np.fromfunction(lambda i, j: 0.9 - 0.1 * abs(i - j), (6, 6))
+    scene = ScenePairs("s", shown, SyntheticSource.facts, lambda: shares, 7, 2)
+    assert (
+        " ".join(f"{one}{other}" for _, one, other in every_pair(scene, range(6), 2))
+        == "30 40 21 01 25 12 03 34 45 04 52 35"
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -150,7 +151,11 @@ def test_a_sample_that_comes_again_has_one_file_and_its_own_id(spec, tmp_path):
 def test_many_images_are_spread_over_folders(shards, tmp_path, monkeypatch):
     monkeypatch.setattr("vlm3data.export.drawn.FILES_PER_FOLDER", 5)
     export(of_shards(str(shards), None, None), "qwen-vl", str(tmp_path / "x"), quiet)
-    assert len(list((tmp_path / "x" / "images").iterdir())) > 2
+    images = tmp_path / "x" / "images"
+    folders = Counter(path.parent for path in images.rglob("*.jpg"))
+    assert {folder.parent for folder in folders} == {images}
+    assert len(folders) > 2
+    assert max(folders.values()) < 15
     assert list(read_back("qwen-vl", tmp_path / "x")) == [told(sample) for sample in read_samples(str(shards))]
 
 

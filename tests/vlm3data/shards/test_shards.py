@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+import subprocess
+import sys
 import tarfile
+from collections import Counter
+from dataclasses import fields, replace
 from pathlib import Path
 
 import orjson
@@ -12,15 +17,26 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import webdataset
+import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import directory_bytes
 from vlm3data.build import BuildConfig, build
 from vlm3data.keys import key_for_frame
-from vlm3data.shards import Dataset, ShardTally, read_samples, verify, write, write_shard
+from vlm3data.shards import (
+    CorruptSampleError,
+    Dataset,
+    ShardTally,
+    committed,
+    read_samples,
+    verify,
+    write,
+    write_index,
+    write_shard,
+)
 from vlm3data.shards.checked import check_places, manifest_from
-from vlm3data.shards.index import PLACE
+from vlm3data.shards.index import PLACE, index_tables
 from vlm3data.shards.read import split_block
 from vlm3data.storage import open_store
 from vlm3data.types import Sample, UserError
@@ -64,11 +80,64 @@ def test_the_manifest_holds_the_offset_of_every_member(built):
         assert orjson.loads(data[json_offset : json_offset + json_size])["key"] == member["key"]
 
 
+def test_sizes_and_hashes_are_those_of_the_files(built):
+    tars = [path.read_bytes() for path in sorted(built.glob("*.tar"))]
+    manifests = [json.loads(path.read_bytes()) for path in sorted(built.glob("*.manifest.json"))]
+    assert [(m["bytes"], m["sha256"]) for m in manifests] == [(len(t), hashlib.sha256(t).hexdigest()) for t in tars]
+    assert Dataset(str(built)).about["bytes"] == sum(map(len, tars))
+
+
+def counted(number: int) -> ShardTally:
+    """Return a tally in which every count has `number` of something."""
+    quarantined = [{"scene": "s", "key": f"{number}-{i}"} for i in range(number)]
+    names = [field.name for field in fields(ShardTally) if field.name != "quarantined"]
+    return ShardTally(**{name: Counter({name: number}) for name in names}, quarantined=quarantined)
+
+
+def test_a_tally_adds_and_forgets_all_that_it_counts():
+    tally, three = counted(2), counted(3)
+    tally.add(three)
+    assert tally == replace(counted(5), quarantined=counted(2).quarantined + three.quarantined)
+    tally.clear()
+    assert tally == ShardTally()
+    assert three == counted(3)
+
+
+def test_bytes_that_hold_no_sample_are_named_though_their_hash_is_right(built):
+    fs, directory = open_store(str(built))
+    manifests = list(committed(fs, directory).values())
+    data, member = (built / "shard-000001.tar").read_bytes(), manifests[1]["members"][2]
+    short = data[member["offset"] :][:700]
+    member |= {"length": len(short), "xxh3": xxhash.xxh3_64_hexdigest(short)}
+    write_index(fs, directory, manifests, {})
+    message = rf"shard-000001\.tar: sample 7 at byte {member['offset']} is no sample of ours \(a block of 700 bytes\)"
+    with pytest.raises(CorruptSampleError, match=message):
+        Dataset(str(built)).stored(7)
+
+
 def test_the_parquet_index_has_a_row_a_sample(built):
     rows = pq.read_table(built / "index.parquet").to_pylist()
     assert [row["key"] for row in rows] == [sample.key for sample in read_samples(str(built))]
     assert {row["focal_px"] for row in rows} == {150.0}
     assert all(row["tasks"] == ["depth"] and row["split"] == "train" for row in rows)
+
+
+def test_the_index_is_what_arrow_makes_of_the_rows_and_needs_no_pandas(built):
+    manifests = [orjson.loads(path.read_bytes()) for path in sorted(built.glob("*.manifest.json"))]
+    table, _ = index_tables(manifests)
+    rows = [
+        {**member["row"], **{name: member[name] for name in ("key", "offset", "length")}, "shard": number}
+        | {"xxh3": int(member["xxh3"], 16)}
+        for number, manifest in enumerate(manifests)
+        for member in manifest["members"]
+    ]
+    assert table.combine_chunks().equals(pa.Table.from_pylist(rows, schema=table.schema))
+    code = (
+        "import sys, orjson; from vlm3data.shards.index import index_tables\n"
+        f"index_tables([orjson.loads(open({str(next(built.glob('*.manifest.json')))!r}, 'rb').read())])\n"
+        "sys.exit('pandas' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_a_sound_dataset_verifies(built):
@@ -83,17 +152,31 @@ def edit_json(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new, 1))
 
 
-def replace_record(built: Path, change) -> None:
-    """Change the first sample's record and write the shard again, so that all hashes fit the wrong content."""
+def rewrite(built: Path, change) -> None:
+    """Change the list of the first shard's samples and write it again, so that all hashes fit the wrong content."""
     samples = [s for s in read_samples(str(built)) if int(s.key[-2:]) < 5]
-    record = orjson.loads(samples[0].record_json)
-    change(record)
-    samples[0] = Sample(key=samples[0].key, images=samples[0].images, record_json=orjson.dumps(record))
+    change(samples)
     fs, directory = open_store(str(built))
     write_shard(fs, directory, "shard-000000", samples, ShardTally(), "x")
-    from vlm3data.shards import committed, write_index
-
     write_index(fs, directory, list(committed(fs, directory).values()), {})
+
+
+def replace_record(built: Path, change) -> None:
+    """Change the first sample's record."""
+
+    def changed(samples: list[Sample]) -> None:
+        record = orjson.loads(samples[0].record_json)
+        change(record)
+        samples[0] = replace(samples[0], record_json=orjson.dumps(record))
+
+    rewrite(built, changed)
+
+
+def images(*data: bytes):
+    def change(samples: list[Sample]) -> None:
+        samples[0] = replace(samples[0], images=data)
+
+    return lambda built: rewrite(built, change)
 
 
 def flip(path: Path, at: int) -> None:
@@ -164,6 +247,13 @@ TAMPERINGS = {
     "another crop": (truth(lambda _, r: r["views"][0].update(crop_xy_px=[9, 9])), "source, scale and crop"),
     "another question": (truth(lambda q, _: q.update(question="Depth at (1, 2)?")), "does not name grid_xy"),
     "another key": (truth(lambda _, r: r.update(key="other")), "keys differ"),
+    "a sample twice": (lambda b: rewrite(b, lambda samples: samples.append(samples[0])), "appears twice"),
+    "no image": (images(), "0 images for 1 views"),
+    "an image that is none": (images(b"\xff\xd8 and no more"), "image 0: image_unreadable"),
+    "other members in the manifest": (
+        lambda b: edit_json(b / "shard-000001.manifest.json", '.jpg"', '.png"'),
+        "shard-000001.tar: its members are not those of the manifest",
+    ),
 }
 
 
