@@ -169,6 +169,59 @@ def test_missing_values_are_nan(root):
     np.testing.assert_array_equal(depth_m()[0, :3], np.float32([np.nan, np.nan, 0.007]))
 
 
+@pytest.mark.parametrize("axes", ["opencv", "opengl"])
+@pytest.mark.parametrize("convention", ["world_from_cam", "cam_from_world"])
+def test_poses_of_every_convention_become_ours(root, convention, axes):
+    for number in range(3):
+        stored = pose(number) @ np.diag([1.0, -1, -1, 1]) if axes == "opengl" else pose(number)
+        stored = stored if convention == "world_from_cam" else invert_pose(stored)
+        write(root, {f"frame-{number:06d}.pose.txt": poses.format_matrix(stored)})
+    how = {"path": "frame-{frame}.pose.txt", "format": "matrix", "convention": convention, "axes": axes}
+    for number, frame in enumerate(frames_of(opened(root, patterns(pose=how)))):
+        np.testing.assert_allclose(frame.world_from_cam, pose(number), atol=1e-12)
+
+
+def timed(root: Path, named: list[int], late: int) -> dict:
+    """Write frames named by counts of time, each `late` behind its depth and its pose, which are in no order."""
+    files: dict[str, bytes | str] = {"k.txt": K}
+    for number, count in enumerate(named):
+        files |= {f"rgb/{count}.png": image(), f"depth/{number}.png": encode_png16(STORED + np.uint16(number))}
+    rows = [(str(count - late), pose(number)) for number, count in enumerate(named)]
+    lines = [f"{count - late} depth/{number}.png" for number, count in enumerate(named)]
+    write(root, files | {"t.txt": poses.format_tum(rows[1:] + rows[:1]), "d.txt": "\n".join(lines[1:] + lines[:1])})
+    return patterns(
+        image="rgb/{frame}.png",
+        depth={"path": "d.txt", "metres_per_count": 0.001, "kind": "z"},
+        pose={"path": "t.txt", "format": "tum", "convention": "world_from_cam"},
+        intrinsics={"path": "k.txt"},
+    )
+
+
+@pytest.mark.parametrize(("within_s", "known"), [(0.0101, True), (0.0099, False)])
+def test_times_count_in_names_and_trajectories_alike(tmp_path, within_s, known):
+    """Milliseconds; the depth and the pose of each image are ten of them before it."""
+    about = timed(tmp_path / "s", [1000, 1100, 1200], 10) | {"seconds_per_count": 0.001}
+    for number, frame in enumerate(frames_of(opened(tmp_path / "s", about | {"max_difference_s": within_s}))):
+        assert (frame.world_from_cam is not None) == (frame.depth_m is not None) == known
+        if known:
+            np.testing.assert_allclose(frame.world_from_cam, pose(number), atol=1e-12)
+            np.testing.assert_array_equal(frame.depth_m(), ((STORED + number) / 1000).astype(np.float32))  # pyright: ignore
+
+
+@pytest.mark.parametrize("form", ["log", "json"])
+@pytest.mark.parametrize("first", [0, 1, -2])
+def test_numbered_poses_belong_to_the_frame_that_the_first_belongs_to(root, form, first):
+    entries = [pose(10 + entry) for entry in range(4)]
+    text = poses.format_log(dict(enumerate(entries))) if form == "log" else json.dumps([e.tolist() for e in entries])
+    write(root, {"all": text})
+    how = {"path": "all", "format": form, "convention": "world_from_cam", "first_frame": first}
+    for number, frame in enumerate(frames_of(opened(root, patterns(pose=how)))):
+        if 0 <= number - first < 4:
+            np.testing.assert_allclose(frame.world_from_cam, entries[number - first], atol=1e-12)
+        else:
+            assert reason(frame) == "pose_missing"
+
+
 @pytest.mark.parametrize("name", sorted(path.name for path in YAMLS.glob("*.yaml")))
 def test_the_documented_yamls_are_valid(name):
     assert Patterns.load(YAMLS / name).pose is not None
