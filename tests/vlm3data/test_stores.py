@@ -162,6 +162,17 @@ def test_the_pieces_of_a_file_make_it_up_and_none_is_too_large(many, monkeypatch
     assert [len(piece) for piece in pieces[:-1]] == [1000] * ((many - 1) // 1000)
 
 
+def test_a_file_that_becomes_shorter_meanwhile_is_not_taken_for_a_whole_one(monkeypatch):
+    monkeypatch.setattr("vlm3data.shards.ranges.PIECE_BYTES", 1000)
+    fs = fsspec.filesystem("memory")
+    fs.pipe_file("/shorter", bytes(4321))
+    pieces = read_pieces(fs, "/shorter")
+    assert len(next(pieces)) == 1000
+    fs.pipe_file("/shorter", bytes(1500))
+    with pytest.raises(StoreError, match="shorter: became shorter while it was read"):
+        list(pieces)
+
+
 def test_a_missing_dataset_is_a_mistake(s3):
     with pytest.raises(UserError, match="no dataset at s3://data/none"):
         Dataset("s3://data/none")

@@ -123,6 +123,18 @@ def test_what_was_not_used_for_longest_makes_room(tmp_path):
     assert sum(path.stat().st_blocks * 512 for path in tmp_path.glob("*/*")) <= 1_000_000 + 100_000 + 4096 * 14
 
 
+def test_whole_files_make_room_for_those_that_come(tmp_path):
+    cache, there = ShardCache(str(tmp_path), 10_000), []
+    for number in range(4):
+        content = block(number, 8000)[0]
+        path = cache.whole(f"{number}/index.arrow", lambda content=content: [content])
+        assert path is not None
+        assert path.read_bytes() == content
+        os.utime(path, (number, number))
+        there = sorted(path.parent.name for path in tmp_path.glob("*/*"))
+    assert there == ["2", "3"]  # the limit is looked after before a file comes, so it is passed by one
+
+
 def test_one_process_at_a_time_makes_room(tmp_path):
     cache = ShardCache(str(tmp_path), 1000)
     cache.write("f/s.tar", 0, block(1)[0][:10])

@@ -38,6 +38,7 @@ from vlm3data.shards import (
 from vlm3data.shards.checked import check_places, manifest_from
 from vlm3data.shards.index import PLACE, index_tables
 from vlm3data.shards.read import split_block
+from vlm3data.shards.verify import _camera_problem
 from vlm3data.storage import open_store
 from vlm3data.types import Sample, UserError
 
@@ -264,6 +265,17 @@ def test_every_tampering_is_found(built, tampering):
     problems = verify(str(built)).problems
     assert problems
     assert any(re.search(message, problem) for problem in problems), problems
+
+
+@pytest.mark.parametrize("name", ["fx_px", "fy_px", "cx_px", "cy_px"])
+@pytest.mark.parametrize("off", [-1e-4, 1e-4])
+def test_a_camera_that_is_off_by_little_is_found(name, off):
+    source = {"fx_px": 700.0, "fy_px": 710.0, "cx_px": 320.5, "cy_px": 241.25}
+    camera = {"fx_px": 1400.0, "fy_px": 1065.0, "cx_px": 634.0, "cy_px": 354.875}  # by hand
+    view = {"source_camera": source, "camera": camera, "scale": [2.0, 1.5], "crop_xy_px": [7, 7]}
+    assert _camera_problem(view) is None
+    camera[name] += off
+    assert (_camera_problem(view) or "").startswith(f"{name} is")
 
 
 def test_a_missing_or_half_built_dataset_says_what_to_do(tmp_path, built):
