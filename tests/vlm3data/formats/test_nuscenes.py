@@ -6,14 +6,21 @@ import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import fsspec
 import numpy as np
+import pyarrow as pa
 import pytest
+from scipy.spatial.transform import Rotation
 
-from tests.tiny_nuscenes import SCENES, Tiny, tiny, token_of
+from tests import tiny_nuscenes
+from tests.tiny_nuscenes import CAR_SIZE, SCENES, Tiny, car_at, from_global, lidar_file, tiny, to_global, token_of, wxyz
 from vlm3data.formats.nuscenes import CHANNELS, LIDAR, Tables, cache, open_tables, split_of
+from vlm3data.formats.nuscenes.boxes_in_time import boxes_at, inside_any
 from vlm3data.formats.nuscenes.lidar import points_from_bytes, points_to_bytes
+from vlm3data.formats.nuscenes.scan import read_scan
 from vlm3data.formats.nuscenes.splits import MINI
 from vlm3data.formats.nuscenes.splits import SCENES as OFFICIAL
 from vlm3data.types import Drop, UserError
@@ -331,3 +338,76 @@ def test_lidar_files_round_trip_and_damaged_ones_are_dropped_by_name():
             points_from_bytes(bad, "samples/a.pcd.bin")
         assert caught.value.reason == reason
         assert "samples/a.pcd.bin" in str(caught.value)
+
+
+def annotated(sign: float) -> Any:
+    """Return two scenes of two key frames, 100 us apart; one object is in both, one in each alone.
+
+    The quaternion of the one in both is written with another sign the second time: it is the same turn.
+    """
+    turned = [wxyz(Rotation.from_euler("z", deg, degrees=True)) for deg in (30, 40)]
+    rows = [
+        (0, 7, [0, 0, 0, 4, 2, 1, *turned[0]]), (0, 8, [50, 0, 0, 1, 1, 1, *turned[0]]),
+        (1, 9, [90, 0, 0, 1, 1, 1, *turned[0]]), (1, 7, [8, 4, 2, 4.4, 2, 1, *(sign * q for q in turned[1])]),
+        (2, 7, [500, 0, 0, 1, 1, 1, *turned[0]]), (3, 7, [600, 0, 0, 1, 1, 1, *turned[0]]),
+    ]  # fmt: skip
+    return SimpleNamespace(
+        scene_first=np.array([0, 2, 4]),
+        sample_us=np.array([1000, 1100, 1200, 1300]),
+        box_problem=pa.array([None] * 4, pa.large_string()),
+        box_first=np.searchsorted([row[0] for row in rows], np.arange(5)),
+        box_instance=np.array([row[1] for row in rows], np.int32),
+        box=np.array([row[2] for row in rows], float),
+    )
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+@pytest.mark.parametrize("sample", [0, 1])
+def test_annotated_objects_are_on_their_way_between_two_key_frames(sign, sample):
+    tables = annotated(sign)
+    for time_us, share, alone in ((1025, 0.25, [50, 90]), (1090, 0.9, [50, 90]), (1000, 0, [50]), (1100, 1, [90])):
+        poses, size_m = boxes_at(tables, sample, time_us)
+        (moved,) = np.flatnonzero(poses[:, 0, 3] < 40)
+        assert sorted(poses[poses[:, 0, 3] > 40, 0, 3]) == alone
+        np.testing.assert_allclose(poses[moved, :3, 3], share * np.array([8.0, 4, 2]), atol=1e-12)
+        np.testing.assert_allclose(size_m[moved], [4 + 0.4 * share, 2, 1])
+        expected = Rotation.from_euler("z", 30 + 10 * share, degrees=True).as_matrix()
+        np.testing.assert_allclose(poses[moved, :3, :3], expected, atol=1e-3)
+
+
+def test_annotated_objects_stand_where_a_scene_begins_and_ends_and_are_of_no_other_scene():
+    tables = annotated(1.0)
+    for sample, time_us, expected in ((0, 900, [0, 50]), (1, 1190, [8, 90]), (2, 1110, [500]), (3, 1250, [550])):
+        assert sorted(boxes_at(tables, sample, time_us)[0][:, 0, 3]) == expected
+    tables.box_problem = pa.array([None, "bad_annotation: x", None, None], pa.large_string())
+    with pytest.raises(Drop, match="bad_annotation"):
+        boxes_at(tables, 0, 1050)
+
+
+def test_a_point_is_in_a_box_by_the_axes_of_the_box():
+    poses = np.tile(np.eye(4), (3, 1, 1))
+    poses[:, :3, :3] = Rotation.from_euler("zyx", [[30, 0, 0], [100, 20, 0], [-50, 10, 40]], degrees=True).as_matrix()
+    poses[:, :3, 3] = [[0, 0, 0], [30, -5, 1], [-4, 40, 5]]
+    size_m = np.array([[4.6, 1.9, 1.6], [1.0, 5.0, 2.0], [2.0, 2.0, 9.0]])
+    share = np.random.default_rng(0).uniform(-0.8, 0.8, (3, 300, 3))
+    points_m = (share * size_m[:, None]) @ poses[:, :3, :3].transpose(0, 2, 1) + poses[:, None, :3, 3]
+    expected = (np.abs(share) <= 0.5).all(axis=2).ravel()
+    np.testing.assert_array_equal(inside_any(points_m.reshape(-1, 3).T, poses, size_m), expected)
+
+
+def test_a_sweep_is_moved_with_the_vehicle_and_loses_what_is_on_or_a_hand_from_the_car(tmp_path):
+    seconds = tiny_nuscenes.BETWEEN_SAMPLES_S
+    before = seconds + tiny_nuscenes.SWEEP_S
+    beside_m = np.array([0.0, 0.1, 0.2]) + CAR_SIZE[0] / 2  # of a box that is grown by 0.15 m to each side
+    turn = Rotation.from_euler("z", 30, degrees=True)
+    at = car_at(before) + turn.apply(np.stack([0 * beside_m, beside_m, 0 * beside_m], axis=1))
+    made = tiny()
+    name = made.record("sample_data", token=token_of("LIDAR_TOP", SCENES[0], 1, "sweep"))["filename"]
+    made.files[name] = lidar_file(from_global(at, "LIDAR_TOP", before))
+    scan = read_scan(opened(made.write(tmp_path), sweeps=True), made.files.__getitem__, 1, sweeps=1)
+    assert np.diff(scan.first).tolist() == [len(scan.ring) - 1, 1]
+    np.testing.assert_allclose(to_global(scan.points_m[:, -1:].T, "LIDAR_TOP", seconds), at[2:], atol=1e-4)
+    assert scan.ring[-1] == 2
+    was_m = from_global(to_global(np.zeros((1, 3)), "LIDAR_TOP", before), "LIDAR_TOP", seconds)
+    np.testing.assert_allclose(scan.origin_m, [[0, 0, 0], *was_m], atol=1e-6)
+    assert np.linalg.norm(was_m) > 0.5

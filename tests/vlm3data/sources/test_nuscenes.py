@@ -104,6 +104,27 @@ def test_boxes_have_words_axes_and_sizes_that_belong_together(tiny_root):
     assert frames["scene-0061/001/CAM_BACK"].boxes() == ()
 
 
+@pytest.mark.parametrize(("ahead_m", "shown"), [(2.0, 1), (-2.0, 0)])
+def test_a_box_whose_middle_is_behind_the_camera_is_not_in_view_however_far_it_reaches(tmp_path, ahead_m, shown):
+    made = tiny()
+    middle_m = tiny_nuscenes.to_global(np.array([[0, 0, ahead_m]]), "CAM_FRONT", -0.02)[0]
+    made.tables["sample_annotation"][0].update(translation=middle_m.tolist(), size=[2.0, 20.0, 2.0])
+    assert len(frames_of(made.write(tmp_path))["scene-0061/000/CAM_FRONT"].boxes()) == shown
+
+
+def test_labels_reach_from_one_metre_to_eighty_and_as_published_farther(tmp_path):
+    z_m = np.array([0.5, 0.98, 1.02, 79.9, 80.1, 100.0])
+    x_m, y_m = (np.arange(6) * 8 + 10 - 31.75) / 50 * z_m, (15.5 - 18) / 50 * z_m
+    made = tiny()
+    at = tiny_nuscenes.to_global(np.stack([x_m, y_m, z_m], axis=1), "CAM_FRONT", -0.02)
+    damaged_lidar(made, tiny_nuscenes.lidar_file(from_global(at, "LIDAR_TOP", 0.0)))
+    root, key = made.write(tmp_path), "scene-0061/000/CAM_FRONT"
+    found, published = (labels_of(frames_of(root, **how)[key]) for how in ({"occlusion": False}, {"published": True}))
+    np.testing.assert_allclose([z for *_, z in found], [1.02, 79.9], rtol=1e-5)
+    assert min(z for *_, z in published) < 0.9
+    assert max(z for *_, z in published) > 90
+
+
 @pytest.mark.parametrize(("axis", "shown"), [(0, 0), (1, 1)])
 def test_a_box_is_in_view_by_the_focal_length_of_each_axis(tmp_path, axis, shown):
     # The car is to the right of the optical axis, which goes through it in height.
