@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import orjson
 import pytest
 from PIL import Image
 
@@ -23,6 +25,7 @@ from tests.tiny_scannet import (
 )
 from tests.vlm3data.formats.damage import CASES, survives
 from vlm3data.build import BuildConfig, build, samples
+from vlm3data.formats.depth_image import encode_png16
 from vlm3data.formats.sens import SensHeader, read_color, read_depth, read_header, walk, write_sens
 from vlm3data.geometry import euclidean_per_z, invert_pose
 from vlm3data.images import decode_rgb
@@ -275,6 +278,48 @@ def test_walls_floor_and_ceiling_are_no_objects_and_other_names_are(scans, tmp_p
     assert not renamed & {"wall", "floor", "ceiling"}
 
 
+def labels_as(directory: Path, change) -> dict[str, int]:
+    """Write the labels of a scan again, `change(groups, segment_of_vertex)`; return how often each is then seen."""
+    annotation, segments = directory / f"{SCAN}.aggregation.json", directory / f"{SCAN}_vh_clean_2.0.010000.segs.json"
+    groups, of_vertex = orjson.loads(annotation.read_bytes()), orjson.loads(segments.read_bytes())
+    change(groups["segGroups"], of_vertex["segIndices"])
+    annotation.write_bytes(orjson.dumps(groups))
+    segments.write_bytes(orjson.dumps(of_vertex))
+    return Counter(box.label for frame in frames_of(directory.parents[1]) if frame.boxes for box in frame.boxes())
+
+
+def objects_of(groups: list[dict]) -> list[dict]:
+    return [group for group in groups if group["label"] not in ("wall", "floor", "ceiling")]
+
+
+def test_names_that_name_nothing_are_no_objects_however_they_are_written(scans, tmp_path):
+    names = ("object", " Object", "unknown", "REMOVE", "unannotated", "Wall ", " lamp ")
+
+    def rename(groups: list[dict], _: list[int]) -> None:
+        for number, group in enumerate(objects_of(groups)):
+            twins = [{**group, "label": name} for name in names]
+            groups[groups.index(group)] = {**group, "label": f"thing {number}"}
+            groups.extend(twins)
+
+    seen = labels_as(copied(scans, tmp_path), rename)
+    things = sum(count for label, count in seen.items() if label.startswith("thing"))
+    assert things
+    assert {label for label in seen if not label.startswith("thing")} == {"lamp"}
+    assert seen["lamp"] == things
+
+
+@pytest.mark.parametrize(("vertices", "is_object"), [(20, True), (19, False)])
+def test_a_crumb_of_fewer_than_twenty_vertices_is_no_object(scans, tmp_path, vertices, is_object):
+    def shrink(groups: list[dict], segments: list[int]) -> None:
+        for own, group in enumerate(objects_of(groups), 10**6):
+            places = np.flatnonzero(np.isin(segments, group["segments"]))
+            for place in places[np.linspace(0, len(places) - 1, vertices).astype(int)].tolist():
+                segments[place] = own
+            group["segments"] = [own]
+
+    assert bool(labels_as(copied(scans, tmp_path), shrink)) == is_object
+
+
 def test_without_label_files_there_are_no_boxes_and_with_half_of_them_neither(scans, tmp_path):
     directory = copied(scans, tmp_path)
     (directory / f"{SCAN}.aggregation.json").unlink()
@@ -374,6 +419,16 @@ def test_what_is_missing_or_cut_costs_the_frames_it_concerns(of_form, tmp_path):
         assert depth_m is not None
         with pytest.raises(Drop, match=reason):
             depth_m()
+
+
+def test_depth_is_known_from_a_tenth_of_a_metre_to_ten(of_form, tmp_path):
+    root = shutil.copytree(of_form("python", apart=False), tmp_path / "root")
+    path = root / "scans" / SCAN / "depth" / "0.png"
+    stored = np.full((120, 160), 2000, np.uint16)
+    stored[0, :6] = (0, 99, 100, 10_000, 10_001, 65_535)
+    path.write_bytes(encode_png16(stored))
+    depth_m = parts(frames_of(root)[0])[2]
+    np.testing.assert_array_equal(depth_m[0, :7], np.float32([np.nan, np.nan, 0.1, 10, np.nan, np.nan, 2]))
 
 
 def test_a_sens_file_that_is_cut_off_drops_what_is_gone(scans, tmp_path):
