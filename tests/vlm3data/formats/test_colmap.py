@@ -303,6 +303,6 @@ def test_a_depth_map_is_read_row_by_row_and_its_zeros_are_unknown():
     bad = depth.copy()
     bad[0, 0], bad[0, 2] = -1, np.inf
     assert np.isnan(decode_depth_map(encode_depth_map(bad))[0, :2]).all()
-    for broken in (data[:-1], data + b"\0", b"3&2&2&" + data[6:], b"3x2&1&" + data[6:], b"0&2&1&", b""):
+    for broken in (data[:-1], data + b"\0", b"3&2&2&" + data[6:], b"3x2&1&" + data[6:], b"0&2&1&", b"3&0&1&", b""):
         with pytest.raises(Drop, match="depth_unreadable"):
             decode_depth_map(broken)

@@ -11,6 +11,8 @@ from tests.tiny_colmap import frames_at, rewrite, write_tiny
 from tests.vlm3data.formats.damage import CASES, survives
 from vlm3data.build import BuildConfig, build
 from vlm3data.formats.colmap.cameras import StoredCamera
+from vlm3data.formats.colmap.depth_map import encode_depth_map
+from vlm3data.sources import colmap
 from vlm3data.sources.colmap import ColmapSource
 from vlm3data.types import Drop, UserError
 
@@ -102,6 +104,56 @@ def test_a_pose_that_its_own_points_contradict_is_no_pose(root):
     drop = dropped(frames_at(root)[0], "tracks")
     assert drop.reason == "pose_contradicts_points"
     frame.image()
+
+
+@pytest.mark.parametrize(("off_px", "contradicted"), [(3.9, False), (4.1, True)])
+def test_a_pose_is_contradicted_where_half_its_points_are_four_pixels_off(root, off_px, contradicted):
+    def moved(number, image, seen):
+        return image, seen._replace(xy_px=seen.xy_px + np.array([0.0, off_px]) if number == 0 else seen.xy_px)
+
+    whole = frames_at(root, max_error_px=10.0)[0].tracks().point
+    rewrite(root / "sparse/0", moved)
+    frame = frames_at(root, max_error_px=10.0)[0]
+    if contradicted:
+        assert dropped(frame, "tracks").reason == "pose_contradicts_points"
+    else:
+        assert 0.8 * len(whole) < len(frame.tracks().point)
+        assert not len(frames_at(root)[0].tracks().point), "farther off than a pixel"
+
+
+@pytest.mark.parametrize(("observed", "known"), [(10, True), (9, False)])
+def test_an_image_that_observes_fewer_than_ten_points_overlaps_with_nobody_knows_what(root, observed, known):
+    def fewer(number, image, seen):
+        left = np.cumsum(seen.point >= 0) <= observed
+        return image, seen._replace(point=np.where(left, seen.point, -1)) if number == 0 else seen
+
+    rewrite(root / "sparse/0", fewer)
+    source = ColmapSource(str(root), ColmapSource.Options(), 0)
+    share = source.overlap(next(iter(source.scenes(None))))
+    assert np.isfinite(share[0]).all() == np.isfinite(share[:, 0]).all() == known
+    assert np.isfinite(share[1:, 1:]).all()
+
+
+def test_dense_depth_beyond_what_a_label_may_be_is_unknown(sound_root, tmp_path):
+    copy = shutil.copytree(sound_root.parent / f"{sound_root.name}-dense", tmp_path / "dense")
+    stored = np.full((180, 240), 3.0, np.float32)
+    stored[0, :5] = (0.024, 0.025, 500, 501, 0)
+    (copy / "stereo/depth_maps/frame_0000.jpg.geometric.bin").write_bytes(encode_depth_map(stored))
+    depth_m = frames_at(copy, metres_per_unit=2.0)[0].depth_m()
+    np.testing.assert_array_equal(depth_m[0, :6], np.float32([np.nan, 0.05, 1000, np.nan, np.nan, 6]))
+
+
+def test_of_many_points_some_are_labels_each_with_its_own_depth(root, monkeypatch):
+    def labels():
+        points = frames_at(root, metres_per_unit=1.0, min_track=2)[0].points()
+        return list(zip(map(tuple, points.pixel_px.tolist()), points.depth_m.tolist(), strict=True))
+
+    every = labels()
+    monkeypatch.setattr(colmap, "CANDIDATES", 10)
+    some = labels()
+    assert len(some) == 10 < len(every)
+    assert set(some) <= set(every)
+    assert labels() == some
 
 
 def test_depth_maps_of_distorted_images_and_damaged_ones_are_refused_by_name(sound_root, root):

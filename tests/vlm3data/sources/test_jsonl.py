@@ -90,6 +90,7 @@ def test_a_bad_line_raises_only_when_its_image_is_read(tmp_path):
     (scene,) = source.scenes(None)
     good, bad = source.frames(scene)
     assert good.image()
+    assert good.scene == "rgb/0", "its image, which no other frame shows"
     with pytest.raises(Drop, match="bad_record"):
         bad.image()
 

@@ -402,6 +402,12 @@ def test_a_bad_frame_is_dropped_by_name_and_costs_no_other(root, file, content, 
         assert frame.depth_m().shape == (HEIGHT, WIDTH)
 
 
+def test_an_image_without_depth_says_so_itself(root):
+    _, bad, _ = spoilt(root, "depth.png", None)
+    with pytest.raises(Drop, match=r"depth_missing: .*frame 000001"):
+        bad.image()
+
+
 def test_damaged_first_files_do_not_hide_the_size_of_the_rest(root):
     for file in ("color.png", "depth.png"):
         (root / f"frame-000000.{file}").write_bytes(b"x")
