@@ -101,9 +101,10 @@ def test_cameras_poses_and_depth_are_the_truth_up_to_the_scale(written, kind):
 
 
 def test_the_kind_of_scale_is_the_datasets(written, tmp_path):
-    assert opened(written["metric"]).facts.metric
+    facts = opened(written["metric"]).facts
+    assert (facts.metric, facts.depth_range_m) == (True, (0.01, 1000.0))
     facts = opened(written["colmap"]).facts
-    assert not facts.metric
+    assert (facts.metric, facts.depth_range_m) == (False, (0.0, np.inf))
     assert facts.depth_noise[0] == 0
     both = tmp_path / "both"
     for kind in ("metric", "colmap"):
@@ -362,6 +363,32 @@ def test_depth_counts_only_inside_the_mask(root):
     assert reason(listed[0].depth_m) == "mask_missing"
 
 
+def test_grey_of_a_mask_is_inside_from_the_middle_on_and_in_its_own_rows_and_columns(root):
+    depth = np.full(SIZE[::-1], 2.0, np.float32)
+    (scene_of(root) / "depth" / "000000.exr").write_bytes(encode_exr(depth))
+    mask = np.zeros((60, 80), np.uint8)
+    mask[10, 70], mask[50, 5], mask[0, 0] = 255, 128, 127
+    (scene_of(root) / "mask.png").write_bytes(cv2.imencode(".png", mask)[1].tobytes())
+    edit(root, lambda meta: meta["frame_modalities"].update(pred_mask={"moge2": {"frame_key": "moge2_mask"}}))
+    known = np.argwhere(np.isfinite(frames(edit_frame(root, moge2_mask="mask.png"))[0].depth_m()))
+    expected = [(2 * row + down, 2 * column + right) for row, column in ((10, 70), (50, 5))
+                for down in (0, 1) for right in (0, 1)]  # fmt: skip
+    assert sorted(map(tuple, known.tolist())) == sorted(expected)
+
+
+def test_true_depth_comes_before_rendered_depth_and_the_image_before_the_distorted_file(root):
+    for name, metres in (("a", 2.0), ("b", 3.0)):
+        (scene_of(root) / f"{name}.exr").write_bytes(encode_exr(np.full(SIZE[::-1], metres, np.float32)))
+    both = {"rendered_depth": {"frame_key": "rendered"}, "depth": {"frame_key": "depth"}}
+    edit(root, lambda meta: meta["frame_modalities"].update(both))
+    image = frames(root)[0].image()
+    edit_frame(root, depth="a.exr", rendered="b.exr", file_path="images_distorted/none.png")
+    for said, metres in (({}, 2.0), ({"depth": "depth"}, 2.0), ({"depth": "rendered_depth"}, 3.0)):
+        frame = frames(root, **said)[0]
+        assert (frame.depth_m() == metres).all()
+        assert frame.image() == image
+
+
 def test_predicted_depth_must_be_asked_for_and_counts_where_it_is_confident(root):
     def change(meta: dict[str, Any]) -> None:
         meta["frame_modalities"] = {
@@ -380,6 +407,12 @@ def test_predicted_depth_must_be_asked_for_and_counts_where_it_is_confident(root
     depth_m = frames(root, depth="pred_depth/mvsanywhere")[0].depth_m()
     assert np.isnan(depth_m[:, :80]).all()
     assert np.isfinite(depth_m[:, 80:]).any()
+    sure = np.full(SIZE[::-1], 0.5, np.float32)
+    sure[0, :2] = 0.25, np.nan
+    (scene_of(root) / "confidence.exr").write_bytes(encode_exr(sure))
+    (scene_of(root) / "depth" / "000000.exr").write_bytes(encode_exr(np.full(SIZE[::-1], 2.0, np.float32)))
+    unknown = np.argwhere(np.isnan(frames(root, depth="pred_depth/mvsanywhere")[0].depth_m()))
+    assert unknown.tolist() == [[0, 0], [0, 1]], "not more than a quarter, or not a number"
     with pytest.raises(UserError, match=r"--depth pred_depth/moge2: .* has no such modality"):
         frames(root, depth="pred_depth/moge2")
 
