@@ -321,6 +321,22 @@ def test_a_stamp_follows_what_its_scene_is_made_of_and_nothing_else(tmp_path):
     assert not set(stamps(9, made)) & set(first)
 
 
+@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize(
+    ("table", "change"), [("sample_data", {"filename": "x"}), ("ego_pose", {"translation": [1, 2, 3]})]
+)
+def test_with_sweeps_a_stamp_follows_its_own_scenes_sweeps_too(tmp_path, number, table, change):
+    changed = tiny()
+    changed.record(table, token=token_of("LIDAR_TOP", SCENES[number], 1, "sweep")).update(change)
+    roots = [tiny().write(tmp_path / "a"), changed.write(tmp_path / "b")]
+    same = [
+        one == other
+        for sweeps in (False, True)
+        for one, other in zip(*(opened(root, sweeps=sweeps).scene_stamp.to_pylist() for root in roots), strict=True)
+    ]
+    assert same == [True, True, number == 1, number == 0]
+
+
 def test_lidar_files_round_trip_and_damaged_ones_are_dropped_by_name():
     points_m = np.random.default_rng(0).normal(0, 30, (50, 3)).astype(np.float32)
     data = points_to_bytes(points_m, ring=np.arange(50) % 32)
