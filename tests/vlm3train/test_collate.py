@@ -15,6 +15,7 @@ from trl.chat_template_utils import qwen3_vl_chat_template
 from vlm3data.types import UserError
 from vlm3train.collate import IGNORED, AskCollator, TrainCollator
 from vlm3train.conversation import asking_messages, training_messages
+from vlm3train.families.rows import attended, padded
 
 
 def _learnt(processor, row):
@@ -42,6 +43,17 @@ def test_every_image_has_one_token_per_merged_patch_and_padding_is_masked(proces
     assert (batch["input_ids"][0, lengths[0] :] == processor.tokenizer.pad_token_id).all()
 
 
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_rows_are_padded_on_one_side_and_only_what_pads_is_masked(side):
+    rows = [np.arange(1, 1 + length) for length in (3, 5, 1, 5)]
+    ids, mask = padded(rows, -7, side), attended(rows, side)
+    assert ids.shape == mask.shape == (4, 5)
+    assert torch.equal(mask.bool(), ids != -7)
+    assert [row[row != -7].tolist() for row in ids] == [row.tolist() for row in rows]
+    ends = ids[:, -1 if side == "left" else 0]
+    assert ends.tolist() == [row[-1 if side == "left" else 0] for row in rows]
+
+
 def test_patches_are_the_pixels_themselves(processor, make_sample):
     batch = TrainCollator(processor)([make_sample("a", ["1 m"])])
     values = processor.on_device(batch)["pixel_values"]
@@ -51,6 +63,12 @@ def test_patches_are_the_pixels_themselves(processor, make_sample):
 def test_an_image_that_the_processor_would_resize_is_refused_by_name(processor, make_sample):
     with pytest.raises(UserError, match=r"sample odd: .* resizes 70x64 to 64x64"):
         TrainCollator(processor)([make_sample("odd", ["1 m"], size=(70, 64))])
+
+
+def test_an_image_that_does_not_decode_is_named(processor, make_sample):
+    broken = replace(make_sample("torn", ["1 m"]), images=(b"\xff\xd8 no picture",))
+    with pytest.raises(UserError, match=r"sample torn of .*: an image does not decode"):
+        TrainCollator(processor)([make_sample("whole", ["1 m"]), broken])
 
 
 def test_an_answer_that_holds_special_tokens_is_refused_by_name(processor, make_sample):

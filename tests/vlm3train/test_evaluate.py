@@ -36,6 +36,9 @@ def test_an_oracle_scores_one_and_silence_scores_nothing(shards):
     assert (row.scores, row.unparsed, row.questions) == ({"delta1": 1.0}, 0, 10 * len(samples))
     (row,) = evaluate(lambda asked: ["I cannot tell."] * len(asked), ("model", "toy"), samples, 10, None)
     assert (row.scores, row.unparsed, row.median) == ({"delta1": 0.0}, row.questions, None)
+    assert row.intervals.keys() == {"model", "swapped_images"}
+    (row,) = evaluate(_oracle, ("model", "toy"), samples[:1], 10, None)
+    assert (row.images, row.intervals, row.swapped_images) == (1, {}, None), "one image has no spread"
 
 
 def test_the_median_control_scores_what_a_constant_answer_does(shards):
@@ -53,6 +56,9 @@ def test_empty_cells_of_the_location_prior_hold_the_median(make_sample):
     controls = fit(samples)
     assert controls.depth.median({}) == 9.0
     assert controls.depth.location({"grid_xy": [1999, 1999], "grid": 2000}) == 9.0
+    assert controls.depth.location({"grid_xy": [1999, 1999]}) == 9.0
+    assert controls.depth.location({"grid_xy": [49, 0], "grid": 1000}) == 5.0
+    assert controls.depth.location({"grid_xy": [50, 0], "grid": 1000}) == 9.0
     assert controls.depth.location({"grid_xy": [5, 5], "grid": 2000}) == 5.0
     lower = make_sample("c", ["?"] * 4, depth_m=3.0)  # at (0, 0), (100, 50), (200, 100), (300, 150)
     at = fit([*samples, *samples[1:] * 2, lower]).depth.location

@@ -15,6 +15,7 @@ from vlm3data.command import run_app
 from vlm3data.types import UserError
 from vlm3train.cli import app
 from vlm3train.collate import IGNORED, AskCollator, TrainCollator
+from vlm3train.families.generic import Generic, _first_special
 from vlm3train.generate import Generator
 from vlm3train.models import load_model, load_processor
 from vlm3train.sft import SftConfig, train
@@ -109,6 +110,38 @@ def test_the_command_scores_it_with_images_as_its_processor_likes_them(family, s
     asked = ["eval", "--model", str(family[1]), "--shards", shards, "--limit", "2", "--questions-per-image", "1"]
     assert run_app(app, [*asked, "--max-new-tokens", "2", "--image-resize", "processor"]) == 0
     assert "2 questions about 2 images" in capsys.readouterr().out
+
+
+def test_a_template_that_ends_no_answer_is_refused(family):
+    """A model trained on it would never learn to stop."""
+    name, directory = family
+    if name == "qwen2_5_vl":
+        pytest.skip("test_chat.py has Qwen's")
+    processor = AutoProcessor.from_pretrained(directory)
+    assert Generic(processor, "m").end_tokens
+    end = "{{ eos_token }}" if name == "llava" else "<end_of_utterance>"
+    assert end in processor.chat_template
+    processor.chat_template = processor.chat_template.replace(end, "")
+    with pytest.raises(UserError, match="m: its chat template writes no special token after an answer"):
+        Generic(processor, "m")
+
+
+def test_padding_is_the_tokenizers_own_or_the_end_of_text(family):
+    name, directory = family
+    if name == "qwen2_5_vl":
+        pytest.skip("a Qwen's is known")
+    processor = AutoProcessor.from_pretrained(directory)
+    tokenizer = processor.tokenizer
+    tokenizer.pad_token = (other := tokenizer.convert_ids_to_tokens(max(tokenizer.get_vocab().values())))
+    assert Generic(processor, "m").pad_token == tokenizer.convert_tokens_to_ids(other) != tokenizer.eos_token_id
+    tokenizer.pad_token = None
+    assert Generic(processor, "m").pad_token == tokenizer.eos_token_id
+
+
+def test_of_special_tokens_that_begin_alike_the_longest_ends_an_answer():
+    ends = ["<end>", "<end><turn>", "<begin>"]
+    assert _first_special(" \n<end><turn>\n<begin>", ends) == len(" \n<end><turn>")
+    assert _first_special(".<end>", ends) is None
 
 
 def test_an_answer_with_special_tokens_is_refused(family, its_processor, make_sample):

@@ -9,7 +9,7 @@ import torch
 
 from vlm3train import shared_prefix
 from vlm3train.conversation import asking_messages
-from vlm3train.generate import Generator
+from vlm3train.generate import IMAGE_THREADS, Generator, _ahead
 from vlm3train.models import answering_weights, load_model
 from vlm3train.shared_prefix import Turns
 
@@ -116,6 +116,19 @@ def test_images_are_encoded_once(model, processor, asked, monkeypatch):
     Generator(model, processor, 64, 2)(asked)
     images = {id(sample.images): processor.images(sample) for sample, _ in asked}
     assert sum(rows) == sum(len(patches) for seen in images.values() for patches in seen.patches)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2 * IMAGE_THREADS, 2 * IMAGE_THREADS + 1, 50])
+def test_what_threads_make_ahead_comes_in_order_and_each_once(count):
+    made = []
+
+    def make(item):
+        made.append(item)
+        return f"image {item[0]}"
+
+    items = [[number] for number in range(count)]
+    assert list(_ahead(make, items)) == [f"image {number}" for number in range(count)]
+    assert sorted(made) == items
 
 
 def test_other_families_are_asked_question_by_question(model, processor, asked):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,7 +16,7 @@ from vlm3data.stream import open_stream
 from vlm3train.collate import Meta, TrainCollator
 from vlm3train.data import Layout
 from vlm3train.flops import Arithmetic, peak_flops
-from vlm3train.ledger import Ledger
+from vlm3train.ledger import Account, Ledger
 from vlm3train.log import Log
 from vlm3train.loss import AnswerTokens
 from vlm3train.models import load_model
@@ -116,6 +117,17 @@ def test_the_weights_part_of_the_arithmetic_counts_the_models_own_weights(model_
     head = model.lm_head.weight.numel()
     linear = (arithmetic.training_step([2], []) - 2 * 2 * 12 * attention_width(model.config)) / 2 / 6
     assert linear == text + head
+    visual, config = model.model.visual, model.config.vision_config
+    blocks, mergers = (
+        sum(p.numel() for module in modules for p in module.parameters() if p.ndim == 2)
+        for modules in (visual.blocks, [visual.merger, *visual.deepstack_merger_list])
+    )
+    small, large = (arithmetic.training_step([], [grid]) for grid in ((4, 4), (4, 8)))
+    assert (4 * small - large) / 32 / 6 == blocks + mergers / config.spatial_merge_size**2  # the linear part
+    assert (large - 2 * small) / (32**2 - 2 * 16**2) == 12 * config.depth * config.hidden_size
+    assert arithmetic.training_step([2, 3], [(4, 4), (4, 8)]) == sum(
+        (arithmetic.training_step([2], []), arithmetic.training_step([3], []), small, large)
+    )
 
 
 def attention_width(config) -> int:
@@ -175,6 +187,44 @@ def test_a_damaged_sample_counts_for_the_dataset_whatever_task_it_was_drawn_for(
     ledger = Ledger(Mixture.load(two_datasets))
     ledger.skip([Skip(0, name, "key", "shard-000000.tar", 0, 0, "other") for name in ("wide#depth", "wide", "narrow")])
     assert {name: account.skipped for name, account in ledger.take().items()} == {"narrow": 1, "wide": 2}
+
+
+def test_a_line_sums_up_its_datasets(two_datasets, tmp_path):
+    log = Log(tmp_path / "log.jsonl", Mixture.load(two_datasets), Layout(0, 2, 4, 3))
+    log.speed = {"seconds": 4.0, "data_wait": 0.25, "mfu": 0.51234}
+    log.accounts = {"narrow": Account(10, 1000, 100, 2.0, 0.5, 1), "wide": Account(14, 3000, 300, 1.0, 0.9, 0)}
+    told = {"loss": 1.0, "learning_rate": 0.1}
+    line = log._line(5, told)
+    assert (line["samples"], line["tokens"]) == (5 * 2 * 4 * 3, 4000)
+    assert (line["samples_per_s"], line["tokens_per_s"], line["data_wait"], line["mfu"]) == (6.0, 1000.0, 0.25, 0.5123)
+    assert line["token_accuracy"] == pytest.approx((0.5 * 100 + 0.9 * 300) / 400)
+    assert sum(row["drawn"] for row in line["datasets"].values()) == 120
+    assert (line["skipped"], log._line(6, told)["skipped"]) == ({"narrow": 1}, {"narrow": 2})
+    log.accounts = {"narrow": Account(1, 10, 0, float("nan"), float("nan"), 0), "wide": log.accounts["wide"]}
+    line = log._line(7, told)
+    assert (line["tokens"], line["token_accuracy"], line["datasets"]["narrow"]["loss"]) == (11010, 0.9, None)
+    assert line["datasets"]["narrow"]["token_accuracy"] is None
+    log.accounts.pop("wide")
+    assert log._line(8, told)["token_accuracy"] == 0.0
+
+
+def test_parts_of_a_dataset_and_of_a_group_are_counted_under_the_name_that_samples_have(shards, tmp_path):
+    path = tmp_path / "mix.yaml"
+    path.write_text(
+        f"seed: 5\ndatasets:\n  asked: {{shards: {shards}, weight: 1, tasks: {{depth: 1}}}}\n"
+        f"  wild: {{weight: 3, datasets: {{c: {{shards: {shards}, weight: 1}}}}}}\n"
+    )
+    mixture = Mixture.load(path)
+    assert [part.name for part in mixture.parts] == ["asked#depth", "wild/c"], "what the test is about"
+    log, ledger = Log(tmp_path / "log.jsonl", mixture, Layout(0, 1, 8)), Ledger(mixture)
+    with open_stream(mixture) as stream:
+        for _, sample in islice(stream, 8):
+            meta = Meta(keys=[sample.key], datasets=[sample.dataset], tokens=[3], loss_tokens=[1])
+            ledger.add(meta, AnswerTokens(torch.tensor([1.0]), torch.tensor([True])))
+    log.accounts, log.speed = ledger.take(), {"seconds": 1.0, "data_wait": 0.0}
+    rows = log._line(1, {"loss": 1.0, "learning_rate": 0.1})["datasets"]
+    assert [row["drawn"] for row in rows.values()] == [row["samples"] for row in rows.values()]
+    assert [row["planned"] for row in rows.values()] == [2, 6]
 
 
 def test_skips_are_counted_on_from_the_last_line_that_holds(two_datasets, tmp_path):

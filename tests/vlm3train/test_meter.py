@@ -28,6 +28,8 @@ def test_waiting_is_a_share_of_the_time_since_the_last_line(model_dir, clock):
     clock.now += 5
     meter.leave_out(1.0)
     assert meter.take(waited_s=3.0) == pytest.approx({"seconds": 4.0, "data_wait": 0.25})
+    clock.now += 0.25
+    assert meter.take(waited_s=3.125) == pytest.approx({"seconds": 0.25, "data_wait": 0.5})
 
 
 def test_mfu_is_of_the_gpus_peak_in_this_time(model_dir, clock, monkeypatch):

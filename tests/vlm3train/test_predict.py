@@ -7,6 +7,7 @@ import json
 import re
 import struct
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from vlm3data.command import run_app
 from vlm3data.exif import FOCAL_LENGTH_35MM
 from vlm3data.geometry import project
 from vlm3data.mixture import Mixture
+from vlm3data.shards.original import Unify
 from vlm3data.types import UserError
 from vlm3train.cli import app
 from vlm3train.cli_predict import predict
@@ -248,6 +250,25 @@ def test_what_datasets_differ_in_is_null_and_must_be_said(tmp_path, shards):
     (tmp_path / "model" / FILE).write_text("{")
     with pytest.raises(UserError, match="is damaged"):
         read_label_facts(str(tmp_path / "model"))
+
+
+def test_how_depth_was_asked_is_what_the_datasets_that_ask_for_it_agree_on(tmp_path):
+    def part(name, focal_px, tasks):
+        about = {"focal_px": focal_px, "focal_mode": "uniform", "align": "crop", "published": False, "label_depth": "z"}
+        dataset = SimpleNamespace(
+            about={"config": about | {"tasks": tasks}}, fingerprint=f"of {name[0]}", unify=Unify(None, None)
+        )
+        return SimpleNamespace(name=name, dataset=dataset)
+
+    depth = {"depth": {"grid": 1000, "wordings": "a"}}
+    parts = [part("a#depth", 80.0, depth), part("b", 80.0, {"pose": {}}), SimpleNamespace(name="c", dataset=None)]
+    write_label_facts(tmp_path, SimpleNamespace(parts=parts))
+    facts = read_label_facts(str(tmp_path))
+    assert (facts.depth_grid, facts.depth_wordings, facts.focal_px) == (1000, "a", 80.0)
+    assert (facts.tasks, facts.datasets) == (("depth", "pose"), {"a": "of a", "b": "of b"})
+    write_label_facts(tmp_path, SimpleNamespace(parts=[*parts, part("d", 90.0, {"pose": {}})]))
+    facts = read_label_facts(str(tmp_path))
+    assert (facts.depth_grid, facts.focal_px) == (1000, None), "images of every dataset count, also those without depth"
 
 
 def test_differences_between_training_and_scoring_are_said():

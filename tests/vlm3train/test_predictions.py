@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
@@ -120,6 +121,18 @@ def test_what_the_control_showed_other_images_for_is_asked_again(kept, samples, 
     }
     assert [one for one in now if not one.control] == [one for one in predictions if not one.control]
     assert [row.swapped_images for row in rows_of(read_predictions(path)[1])] == [rows_of(now)[0].swapped_images]
+
+
+@pytest.mark.parametrize("each", [1, 3, 50])
+def test_what_is_asked_at_a_time_is_many_and_whole_images(monkeypatch, each):
+    monkeypatch.setattr(asking, "AT_ONCE", 10)
+    asks = [SimpleNamespace(sample=sample, number=n)
+            for sample in [SimpleNamespace(images=(image,)) for image in range(25)] for n in range(each)]  # fmt: skip
+    parts = list(asking._parts(asks))
+    assert [ask for part in parts for ask in part] == asks
+    assert all(10 <= len(part) < 10 + each for part in parts[:-1])
+    for part, following in pairwise(parts):
+        assert part[-1].sample is not following[0].sample
 
 
 def test_a_question_has_its_number_among_all_that_the_sample_stores():

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText, AutoTokenizer
 
+from vlm3data.mixture import Mixture
 from vlm3data.shards import Dataset
 from vlm3data.types import UserError
 from vlm3train import sft
@@ -112,6 +113,24 @@ def test_a_run_is_not_resumed_on_another_mixture(undisturbed, model_dir, mixture
     (changed,) = json.loads((tmp_path / "run" / "run.json").read_text())["changed_data"]
     assert (changed["step"], changed["changes"]) == (6, ["the seed is 6, was 5"])
     assert changed["mixture_before"]["seed"] == 5
+
+
+def test_only_a_run_that_goes_on_is_held_to_what_the_directory_says_of_one(mixture, tmp_path):
+    """What was killed before its first checkpoint may begin anew in another way; a lost run.json is written again."""
+    spec, path = Mixture.load(mixture), tmp_path / "run.json"
+
+    def record(samples_per_step: int, **changes: object) -> dict:
+        sft._record(_config(tmp_path, mixture, tmp_path, **changes), tmp_path, samples_per_step, spec, 0)
+        return json.loads(path.read_text())
+
+    assert record(4)["samples_per_step"] == 4
+    assert record(2)["samples_per_step"] == 2
+    with pytest.raises(UserError, match="took 2 samples a step, this would take 4"):
+        record(4, resume=True)
+    assert record(2, resume=True)["mixture"] == spec.lock()
+    path.unlink()
+    assert record(4, resume=True)["samples_per_step"] == 4
+    assert [file.name for file in tmp_path.iterdir()] == ["run.json"]
 
 
 @pytest.mark.parametrize("workers", [0, 2])

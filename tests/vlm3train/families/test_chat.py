@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import AddedToken, Tokenizer, normalizers, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, normalizers, pre_tokenizers
 from trl.chat_template_utils import qwen3_vl_chat_template
 
 from vlm3data.types import Sample, UserError
@@ -20,7 +20,7 @@ from vlm3train.collate import IGNORED, AskCollator, TrainCollator
 from vlm3train.conversation import training_messages
 from vlm3train.families.chat import CHECKED_EVERY
 from vlm3train.families.qwen_vl import QwenVL
-from vlm3train.families.words import Words
+from vlm3train.families.words import RULE, Words
 
 # fmt: off
 ODD_TEXTS = [
@@ -141,11 +141,31 @@ def test_an_added_token_that_stands_apart_changes_no_words(processor):
         assert words(text) == backend.encode(text, add_special_tokens=False).ids
 
 
-@pytest.mark.parametrize("change", ["rule", "normalizer", *ADDED])
+def pre_tokenizer(rule: str = RULE, *, use_regex: bool = False, add_prefix_space: bool = False):
+    split = pre_tokenizers.Split(Regex(rule), "isolated")
+    whole = pre_tokenizers.ByteLevel(use_regex=use_regex, add_prefix_space=add_prefix_space)
+    return pre_tokenizers.Sequence([split, whole])
+
+
+PRE_TOKENIZERS = {
+    "other rule": pre_tokenizer(RULE.replace(r"\p{N}|", r"\p{N}+|")),
+    "cuts once more": pre_tokenizer(use_regex=True),
+    "puts a space before": pre_tokenizer(add_prefix_space=True),
+    "no rule": pre_tokenizers.ByteLevel(add_prefix_space=False),
+}
+
+
+def test_words_are_used_where_the_tokenizer_cuts_as_known(processor):
+    backend = copy.deepcopy(processor.tokenizer.backend_tokenizer)
+    backend.pre_tokenizer = pre_tokenizer()
+    assert Words.of(backend) is not None
+
+
+@pytest.mark.parametrize("change", ["normalizer", *PRE_TOKENIZERS, *ADDED])
 def test_words_are_not_used_where_the_tokenizer_cuts_otherwise(processor, change):
     backend = copy.deepcopy(processor.tokenizer.backend_tokenizer)
-    if change == "rule":
-        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    if change in PRE_TOKENIZERS:
+        backend.pre_tokenizer = PRE_TOKENIZERS[change]
     elif change == "normalizer":
         backend.normalizer = normalizers.Lowercase()
     else:
