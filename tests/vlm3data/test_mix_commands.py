@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.tiny_shards import depth_question, sample, write_dataset
 from vlm3data.build import BuildConfig, build
 from vlm3data.cli import app
 from vlm3data.command import run_app
@@ -76,7 +77,9 @@ def test_show_warns_of_repeats_rarities_and_missing_shards(tmp_path, toy_root, c
     assert "fewer than one sample in a thousand" in shown["warnings"][1]
     assert "shard-000001.tar of" in shown["warnings"][2]
     code, out, _ = run("mix", "show", str(spec), capsys=capsys)
-    assert "warning: a: shard-000001.tar" in out
+    assert "warning: a: shard-000001.tar of" in out
+    (tmp_path / "s" / "shard-000002.tar").unlink()
+    assert "warning: a: shard-000001.tar and 1 more of" in run("mix", "show", str(spec), capsys=capsys)[1]
 
 
 def test_a_simulation_draws_what_is_planned_and_plots_it(tmp_path, capsys):
@@ -120,6 +123,29 @@ def test_diff_names_what_changed_and_says_so_in_its_exit_code(capsys, tmp_path):
     code, out, _ = run("mix", "diff", paper, str(changed), "--json", capsys=capsys)
     assert code == 1
     assert {row["dataset"]: row["changed"] for row in json.loads(out) if row["differs"]} == {"waymo": ["pixels"]}
+
+
+@pytest.mark.parametrize(
+    ("entry", "changed"),
+    [
+        ("shards: ROOT/one", []),
+        ("shards: ROOT/copy", ["shards"]),
+        ("shards: ROOT/other", ["shards", "data"]),
+        ("shards: ROOT/one, limit: 2", ["selection"]),
+        ("shards: ROOT/one, pixels: 3", ["pixels"]),
+    ],
+)
+def test_diff_names_what_changed_of_the_data(capsys, tmp_path, entry, changed):
+    for name, first in (("one", 0), ("copy", 0), ("other", 5)):
+        samples = [sample(first + number, [depth_question((40, 30), 2.0)]) for number in range(3)]
+        write_dataset(tmp_path / name, [samples])
+    entries = ["shards: ROOT/one", entry]
+    specs = [tmp_path / f"{number}.yaml" for number in range(2)]
+    for spec, text in zip(specs, entries, strict=True):
+        spec.write_text(f"datasets: {{a: {{{text.replace('ROOT', str(tmp_path))}, weight: 1}}}}")
+    code, out, _ = run("mix", "diff", *map(str, specs), "--json", capsys=capsys)
+    (row,) = json.loads(out)
+    assert (code, row["changed"], row["differs"]) == (int(bool(changed)), changed, bool(changed))
 
 
 def test_diff_names_shares_that_change_over_the_run(capsys, tmp_path):

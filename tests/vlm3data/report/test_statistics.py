@@ -75,8 +75,10 @@ def test_every_number_of_every_task_is_counted_once(tmp_path):
     tally.drops["image_missing"] = 3
     tally.label_cuts["cropped"] = 7
     tally.labels["kept"] = 11
-    found = collected(write_dataset(tmp_path / "toy", [every_kind()], [tally]))
+    samples = every_kind()
+    found = collected(write_dataset(tmp_path / "toy", [samples], [tally]))
     (dataset,) = found["datasets"]
+    assert (dataset["shards"], dataset["bytes"]) == (1, (tmp_path / "toy" / "shard-000000.tar").stat().st_size)
     assert dataset["name"] == "toy"
     assert dataset["asked"] == {"correspondence": 3, "depth": 2, "objects": 1, "pose": 1}
     assert dataset["tasks"] == {"correspondence": 1, "depth": 1, "objects": 1, "pose": 1}
@@ -90,6 +92,10 @@ def test_every_number_of_every_task_is_counted_once(tmp_path):
     assert values_of(found, "bearing_deg")["max"] == 90.0  # to the right
     assert values_of(found, "object_range_m")["max"] == 4.0
     assert (values_of(found, "focal_px")["count"], values_of(found, "focal_px")["max"]) == (3, 150.0)  # of every view
+    assert (values_of(found, "image_mpx")["count"], values_of(found, "image_mpx")["max"]) == (3, 160 * 120 / 1e6)
+    answers = [len(question.answer) for sample in samples for question in sample.questions]
+    told = values_of(found, "answer_chars")
+    assert (told["count"], told["min"], told["max"]) == (7, min(answers), max(answers))
     assert (values_of(found, "source_focal_px")["count"], values_of(found, "source_focal_px")["max"]) == (2, 150.0)
 
 
