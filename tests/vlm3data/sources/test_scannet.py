@@ -10,6 +10,7 @@ import numpy as np
 import orjson
 import pytest
 from PIL import Image
+from scipy.spatial.transform import Rotation
 
 from tests.conftest import needs_realdata
 from tests.tiny_scannet import (
@@ -25,7 +26,7 @@ from tests.tiny_scannet import (
 )
 from tests.vlm3data.formats.damage import CASES, survives
 from vlm3data.build import BuildConfig, build, samples
-from vlm3data.formats.depth_image import encode_png16
+from vlm3data.formats.depth_image import encode_pgm16, encode_png16
 from vlm3data.formats.sens import SensHeader, read_color, read_depth, read_header, walk, write_sens
 from vlm3data.geometry import euclidean_per_z, invert_pose
 from vlm3data.images import decode_rgb
@@ -142,6 +143,21 @@ def test_the_labels_fail_where_the_extrinsics_are_taken_wrongly(of_form, tmp_pat
     offset = np.array(truth_of(root)["color_from_depth"])
     with_header(path, extrinsic_depth=np.eye(4) if fault == "ignored" else invert_pose(offset))
     assert (label_errors(root) < 0.01).mean() < (label_errors(good) < 0.01).mean() - 0.15
+
+
+@pytest.mark.parametrize(
+    ("shift_m", "turn_deg", "apart"), [(0.0004, 0, False), (0.0006, 0, True), (0, 0.015, False), (0, 0.03, True)]
+)
+def test_two_cameras_are_one_within_half_a_millimetre_and_a_fiftieth_of_a_degree(
+    scans, tmp_path, shift_m, turn_deg, apart
+):
+    before = parts(frames_of(scans)[0])[3]
+    color_from_depth = np.eye(4)
+    color_from_depth[:3, :3] = Rotation.from_euler("x", turn_deg, degrees=True).as_matrix()
+    color_from_depth[0, 3] = shift_m
+    with_header(copied(scans, tmp_path) / f"{SCAN}.sens", extrinsic_depth=color_from_depth)
+    expected = before @ invert_pose(color_from_depth) if apart else before
+    np.testing.assert_allclose(parts(frames_of(tmp_path)[0])[3], expected, atol=1e-6)
 
 
 def test_neighbouring_depth_maps_agree_and_no_longer_do_with_any_planted_fault(scans):
@@ -429,6 +445,28 @@ def test_depth_is_known_from_a_tenth_of_a_metre_to_ten(of_form, tmp_path):
     path.write_bytes(encode_png16(stored))
     depth_m = parts(frames_of(root)[0])[2]
     np.testing.assert_array_equal(depth_m[0, :7], np.float32([np.nan, np.nan, 0.1, 10, np.nan, np.nan, 2]))
+
+
+def test_of_a_png_and_a_pgm_of_one_frame_the_png_is_read(of_form, tmp_path):
+    root = shutil.copytree(of_form("python", apart=False), tmp_path / "root")
+    before = parts(frames_of(root)[0])[2]
+    (root / "scans" / SCAN / "depth" / "0.pgm").write_bytes(encode_pgm16(np.full((120, 160), 3000, np.uint16)))
+    np.testing.assert_array_equal(parts(frames_of(root)[0])[2], before)
+    (root / "scans" / SCAN / "depth" / "0.png").unlink()
+    assert (parts(frames_of(root)[0])[2] == 3).all()
+
+
+@pytest.mark.parametrize("kind", ["intrinsic_color", "intrinsic_depth"])
+def test_intrinsics_with_skew_are_refused(scans, tmp_path, kind):
+    path = copied(scans, tmp_path) / f"{SCAN}.sens"
+    matrix = getattr(read_header(*open_store(str(path))), kind).copy()
+    for share in (0.0009, 0.0011):
+        matrix[0, 1] = share * matrix[0, 0]
+        with_header(path, **{kind: matrix})
+        if share < 0.001:
+            assert parts(frames_of(tmp_path)[0])[0].fx_px
+    with pytest.raises(UserError, match=r"skew .* do not fit"):
+        frames_of(tmp_path)
 
 
 def test_a_sens_file_that_is_cut_off_drops_what_is_gone(scans, tmp_path):

@@ -147,6 +147,8 @@ def test_a_file_that_is_none_is_a_users_mistake(tmp_path, text, message):
         ({"bbox": [LEFT]}, "bad_record"),
         ({"bbox": [LEFT, RIGHT, RIGHT]}, "bad_record"),
         ({"bbox": [LEFT, [50, 50, 40, 60]]}, "bad_record"),
+        ({"bbox": [LEFT, [50, 50, 50, 60]]}, "bad_record"),
+        ({"bbox": [LEFT, [50, 60, 80, 60]]}, "bad_record"),
         ({"bbox": []}, "bad_record"),
         ({"conversations": []}, "bad_record"),
         ({"image_info": {"file_path": "images/0.jpg", "height": 0, "width": 5}}, "bad_record"),
