@@ -18,6 +18,7 @@ from tests import hostile_source
 from tests.conftest import directory_bytes, jsonl_line, write_jsonl
 from vlm3data import isolation, registry, workers
 from vlm3data.build import BuildConfig, build, plan
+from vlm3data.candidates import candidates_of
 from vlm3data.isolation import isolated_samples
 from vlm3data.shards import ShardTally, read_samples, verify
 from vlm3data.types import UserError
@@ -73,6 +74,24 @@ def test_samples_made_in_another_process_are_the_same(fast_start, hostile, undis
     made = [sample for job in plan(config(hostile)) for sample in isolated_samples(job.config, job.parts, ShardTally())]
     there = list(read_samples(str(tmp_path / "undisturbed")))
     assert [(s.key, s.images, s.record_json) for s in made] == [(s.key, s.images, s.record_json) for s in there]
+
+
+def test_what_another_process_leaves_out_is_counted_once_and_the_same(fast_start, hostile):
+    lines = [jsonl_line(number) for number in range(5)]
+    lines[1]["image"] = "rgb/none.jpg"
+    lines[2]["depth"][4] = -1.0
+    write_jsonl(hostile.parent / "root", lines)
+    (job,) = plan(config(hostile))
+    tally = ShardTally()
+    made = [candidate.make() for candidate in candidates_of(job.config, job.parts, tally)]
+    expected = [sample.key for sample in made if sample is not None]
+    assert (len(expected), tally.drops, tally.label_drops.total()) == (4, {"image_missing": 1}, 1)
+    for number in (1, 2):  # the process is killed there once, and the sample then made alone
+        (hostile / f"{number}.once").touch()
+    apart = ShardTally()
+    assert [sample.key for sample in isolated_samples(job.config, job.parts, apart)] == expected
+    assert apart == tally
+    assert not list(hostile.glob("*.once"))
 
 
 def test_a_frame_that_crashes_its_worker_is_left_out_by_name_and_the_rest_goes_on(fast_start, hostile, tmp_path):
