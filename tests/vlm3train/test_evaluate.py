@@ -90,6 +90,8 @@ def test_no_image_stands_in_for_many_others(make_sample):
     for count in (2, 9, 10):
         samples = [make_sample(str(i), ["1 m"]) for i in range(count)]
         assert len({id(sample.images) for sample in with_swapped_images(samples)}) == count
+    views = [make_sample(f"{scene}{view}", ["1 m"], scene=scene) for scene in "abcd" for view in range(3)]
+    assert len({id(sample.images) for sample in with_swapped_images(views)}) == len(views)
 
 
 def test_what_the_swapped_control_sees_is_the_other_image(make_sample):
@@ -212,6 +214,9 @@ def test_medians_and_what_counts_only_parsed_answers(make_sample):
     assert row.more["delta1_of_parsed"] == pytest.approx(2 / 4)
     assert row.more["abs_rel"] == pytest.approx((0.05 + 0.5 + 0.5 + 0.1) / 4)
     assert row.more["median_abs_rel"] == pytest.approx((0.1 + 0.5) / 2)
+    # of two images the one or the other may be drawn alone
+    assert row.intervals["model"]["delta1"] == pytest.approx((1 / 3, 1 / 2))
+    assert row.intervals["model"]["delta1_of_parsed"] == pytest.approx((1 / 3, 1))
 
 
 def test_errors_are_drawn_where_in_the_image_they_are():

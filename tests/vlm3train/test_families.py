@@ -61,6 +61,11 @@ def test_loss_is_on_exactly_the_answers_and_their_ends(family, its_processor, ma
     assert batch["meta"].keys == ["a", "b"]
     assert batch["meta"].tokens == batch["attention_mask"].sum(1).tolist()
     assert batch["meta"].loss_tokens == trained.sum(1).tolist()
+    for dtype in (torch.bfloat16, torch.float64):
+        there = its_processor.on_device(batch, dtype)
+        assert (there["pixel_values"].dtype, there["input_ids"].dtype) == (dtype, torch.int64)
+        assert "meta" not in there
+    assert its_processor.on_device(batch)["pixel_values"].dtype == torch.float32
 
 
 def test_a_batch_answers_as_its_questions_do_alone(family, its_processor, make_sample):
@@ -124,6 +129,20 @@ def test_a_template_that_ends_no_answer_is_refused(family):
     processor.chat_template = processor.chat_template.replace(end, "")
     with pytest.raises(UserError, match="m: its chat template writes no special token after an answer"):
         Generic(processor, "m")
+
+
+def test_an_answer_that_the_tokenizer_joins_with_the_template_is_refused(family, make_sample):
+    name, directory = family
+    if name != "llava":
+        pytest.skip("one tokenizer is enough")
+    processor = AutoProcessor.from_pretrained(directory)
+    assert "{{ ' ' }}" in processor.chat_template
+    processor.chat_template = processor.chat_template.replace("{{ ' ' }}", "{{ ' m' }}")
+    assert len(processor.tokenizer.tokenize(" meters")) == 1
+    collate = TrainCollator(Generic(processor, "m"))
+    assert collate([make_sample("a", ["2 m"], size=(40, 40))])["meta"].loss_tokens[0] > 1
+    with pytest.raises(UserError, match="sample b: the tokenizer joins the start of an answer"):
+        collate([make_sample("b", ["eters"], size=(40, 40))])
 
 
 def test_padding_is_the_tokenizers_own_or_the_end_of_text(family):

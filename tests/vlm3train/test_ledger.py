@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +20,7 @@ from vlm3train.flops import Arithmetic, peak_flops
 from vlm3train.ledger import Account, Ledger
 from vlm3train.log import Log
 from vlm3train.loss import AnswerTokens
+from vlm3train.meter import Meter
 from vlm3train.models import load_model
 from vlm3train.sft import SftConfig, train
 
@@ -148,7 +150,10 @@ class Qwen3VL4B:
 
 
 @pytest.mark.parametrize(("log_every", "steps"), [(1, [1, 2, 3, 4]), (3, [2, 3, 4])])
-def test_a_run_goes_on_counting_where_it_was_stopped(two_datasets, model_dir, tmp_path, log_every, steps):
+def test_a_run_goes_on_counting_where_it_was_stopped(two_datasets, model_dir, tmp_path, monkeypatch, log_every, steps):
+    left_out: list[float] = []
+    monkeypatch.setattr(Meter, "leave_out", lambda self, seconds: left_out.append(seconds))
+    began = time.monotonic()
     settings = {"batch_size": 2, "lr": 1e-3, "workers": 0, "log_every": log_every, "bf16": False, "save_every": 2}
     values = {"model": str(model_dir), "mixture": two_datasets} | settings
     train(SftConfig.check(values | {"out": str(tmp_path / "whole"), "steps": 4}, "test"))
@@ -159,6 +164,9 @@ def test_a_run_goes_on_counting_where_it_was_stopped(two_datasets, model_dir, tm
         for name in ("whole", "parts")
     )
     assert [line["step"] for line in whole] == steps, "a line at each checkpoint too"
+    assert len(left_out) == 2 * len((2, 4)), "saving is not training"
+    assert min(left_out) > 0
+    assert sum(left_out) < time.monotonic() - began
     for a, b in zip(whole, parts, strict=True):
         assert (a["tokens"], a["samples"]) == (b["tokens"], b["samples"])
         assert a["datasets"].keys() == b["datasets"].keys()
