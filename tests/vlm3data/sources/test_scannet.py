@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
+from itertools import combinations, product
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ from vlm3data.images import decode_rgb
 from vlm3data.shards.verify import verify
 from vlm3data.sources.scannet import ScannetSource
 from vlm3data.storage import open_store
-from vlm3data.types import Camera, Cut, Drop, Frame, UserError
+from vlm3data.types import Box3D, Camera, Cut, Drop, Frame, UserError
 
 SCAN = "scene0000_00"
 FORMS = ("sens", "python", "cpp")
@@ -294,14 +295,14 @@ def test_walls_floor_and_ceiling_are_no_objects_and_other_names_are(scans, tmp_p
     assert not renamed & {"wall", "floor", "ceiling"}
 
 
-def labels_as(directory: Path, change) -> dict[str, int]:
-    """Write the labels of a scan again, `change(groups, segment_of_vertex)`; return how often each is then seen."""
+def labels_as(directory: Path, change) -> list[tuple[np.ndarray | None, tuple[Box3D, ...]]]:
+    """Write the labels of a scan again, `change(groups, segment_of_vertex)`; return poses and what is seen there."""
     annotation, segments = directory / f"{SCAN}.aggregation.json", directory / f"{SCAN}_vh_clean_2.0.010000.segs.json"
     groups, of_vertex = orjson.loads(annotation.read_bytes()), orjson.loads(segments.read_bytes())
     change(groups["segGroups"], of_vertex["segIndices"])
     annotation.write_bytes(orjson.dumps(groups))
     segments.write_bytes(orjson.dumps(of_vertex))
-    return Counter(box.label for frame in frames_of(directory.parents[1]) if frame.boxes for box in frame.boxes())
+    return [(frame.world_from_cam, frame.boxes()) for frame in frames_of(directory.parents[1]) if frame.boxes]
 
 
 def objects_of(groups: list[dict]) -> list[dict]:
@@ -317,11 +318,32 @@ def test_names_that_name_nothing_are_no_objects_however_they_are_written(scans, 
             groups[groups.index(group)] = {**group, "label": f"thing {number}"}
             groups.extend(twins)
 
-    seen = labels_as(copied(scans, tmp_path), rename)
+    seen = Counter(box.label for _, boxes in labels_as(copied(scans, tmp_path), rename) for box in boxes)
     things = sum(count for label, count in seen.items() if label.startswith("thing"))
     assert things
     assert {label for label in seen if not label.startswith("thing")} == {"lamp"}
     assert seen["lamp"] == things
+
+
+def test_an_object_is_listed_only_where_it_lies_wholly_before_the_camera(scans, tmp_path):
+    """Two things as one object: where the camera stands between them, its corners are on both sides."""
+
+    def pair(groups: list[dict], _: list[int]) -> None:
+        for one, other in combinations(objects_of(groups), 2):
+            both = one["segments"] + other["segments"]
+            groups.append({**one, "label": f"pair {len(groups)}", "segments": both})
+
+    listed = labels_as(copied(scans, tmp_path), pair)
+    pairs = {box.label: box for _, boxes in listed for box in boxes if box.label.startswith("pair")}
+    signs = np.array(list(product((-0.5, 0.5), repeat=3)))
+    behind = 0
+    for label, box in pairs.items():
+        corners_m = (signs * box.size_m) @ box.world_from_box[:3, :3].T + box.world_from_box[:3, 3]
+        for pose, boxes in listed:
+            if pose is not None and ((corners_m - pose[:3, 3]) @ pose[:3, 2]).min() < 0.04:
+                assert label not in [each.label for each in boxes]
+                behind += 1
+    assert behind > 5
 
 
 @pytest.mark.parametrize(("vertices", "is_object"), [(20, True), (19, False)])
@@ -333,7 +355,7 @@ def test_a_crumb_of_fewer_than_twenty_vertices_is_no_object(scans, tmp_path, ver
                 segments[place] = own
             group["segments"] = [own]
 
-    assert bool(labels_as(copied(scans, tmp_path), shrink)) == is_object
+    assert any(boxes for _, boxes in labels_as(copied(scans, tmp_path), shrink)) == is_object
 
 
 def test_without_label_files_there_are_no_boxes_and_with_half_of_them_neither(scans, tmp_path):
