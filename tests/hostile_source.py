@@ -1,9 +1,9 @@
 """A source from outside whose frames do to their process what bad files and bad luck do; a package on its own path.
 
 Beside its root is a directory `traps` of `<number>.<what>` files: `crash` frames end their process with SIGSEGV each
-time, `exit` ones with exit code 3, `once` ones the first time only, as when memory ran out, `killed` ones are always
-killed from outside, `slow` is how many seconds each frame takes, `bug` raises. Everything else is the JSON Lines
-source's.
+time, `flaky` ones as often as the file says (`listing.flaky`: before there is a frame), `exit` ones with exit code 3,
+`once` ones the first time only, as when memory ran out, `killed` ones are always killed from outside, `slow` is how
+many seconds each frame takes, `bug` raises. Everything else is the JSON Lines source's.
 """
 
 from __future__ import annotations
@@ -18,6 +18,12 @@ from vlm3data.config import Config
 from vlm3data.sources.jsonl import JsonlSource
 
 
+def crash_as_often(file):
+    if file.exists() and (left := int(file.read_text())):
+        file.write_text(f"{left - 1}")
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+
 class HostileSource(JsonlSource):
     """JSON Lines, but for some frames."""
 
@@ -26,6 +32,7 @@ class HostileSource(JsonlSource):
         self._traps = Path(root).parent / "traps"
 
     def frames(self, scene):
+        crash_as_often(self._traps / "listing.flaky")
         for frame in super().frames(scene):
             yield replace(frame, image=self._hostile(frame))
 
@@ -37,6 +44,7 @@ class HostileSource(JsonlSource):
                 time.sleep(float((traps / "slow").read_text()))
             if (traps / f"{number}.crash").exists():
                 os.kill(os.getpid(), signal.SIGSEGV)
+            crash_as_often(traps / f"{number}.flaky")
             if (traps / f"{number}.exit").exists():
                 os._exit(3)
             if (traps / f"{number}.killed").exists():
