@@ -8,8 +8,9 @@ import fsspec
 import numpy as np
 import pytest
 
-from vlm3data.formats.rgbd.calibration import Pinhole, camera_of
-from vlm3data.formats.rgbd.patterns import listed
+from vlm3data.formats.rgbd.calibration import Pinhole, camera_of, parse
+from vlm3data.formats.rgbd.cameras import depth_camera_of
+from vlm3data.formats.rgbd.patterns import Intrinsics, listed
 from vlm3data.formats.rgbd.poses import nearest_in
 from vlm3data.types import Camera, Drop, UserError
 
@@ -38,6 +39,37 @@ def test_intrinsics_move_by_where_the_first_pixel_has_its_centre(first, shift):
 def test_intrinsics_that_cannot_be_are_dropped(numbers):
     with pytest.raises(Drop, match="bad_intrinsics"):
         camera_of(Pinhole(numbers, None), (64, 48), 0.5)
+
+
+@pytest.mark.parametrize(("width", "refused"), [(3210, False), (3270, True), (3140, False), (3070, True)])
+def test_a_depth_map_may_have_another_shape_than_the_image_by_two_hundredths(width, refused):
+    camera = Camera(500.0, 500.0, 320.0, 240.0, 640, 480)
+    if refused:
+        with pytest.raises(UserError, match="of their own size"):
+            depth_camera_of("scene", camera, None, (width, 2400), 0.5)
+    else:
+        found = depth_camera_of("scene", camera, None, (width, 2400), 0.5)
+        assert (found.fx_px, found.fy_px) == (500 * width / 640, 2500)
+        assert (found.cx_px, found.cy_px) == (width / 2, 1200)
+
+
+@pytest.mark.parametrize("columns", [False, True])
+@pytest.mark.parametrize("shape", [(3, 3), (3, 4), (4, 4)])
+def test_a_matrix_of_intrinsics_is_read_as_it_is_written_and_refused_where_it_is_none(columns, shape):
+    how = Intrinsics(path="k.txt", columns=columns)
+    k = np.eye(4)
+    k[:2, :3] = [[40, 0, 20], [0, 41, 10]]
+
+    def read() -> Pinhole:
+        written = k[: shape[0], : shape[1]]
+        return parse(" ".join(map(str, (written.T if columns else written).ravel())).encode(), how, "k.txt")
+
+    assert read() == Pinhole((40.0, 41.0, 20.0, 10.0), None)
+    for place in ((0, 1), (1, 0), (2, 0), (2, 1), (2, 2)):
+        k[place] += 0.1
+        with pytest.raises(Drop, match="bad_intrinsics"):
+            read()
+        k[place] -= 0.1
 
 
 def names(root: Path, pattern: str, files: list[str]) -> dict[str, str]:

@@ -46,8 +46,8 @@ def parse(data: bytes, intrinsics: Intrinsics, where: str) -> Pinhole:
         return Pinhole(tuple(numbers[-4:].tolist()), intrinsics.size or size)  # pyright: ignore[reportArgumentType]
     if numbers.size not in _MATRIX_COUNTS:
         raise Drop("bad_intrinsics", f"{where}: {numbers.size} numbers are no 3x3 or 4x4 matrix")
-    k = numbers.reshape({9: (3, 3), 12: (3, 4), 16: (4, 4)}[numbers.size])
-    k = (k.T if intrinsics.columns else k)[:3, :3]
+    shape = {9: (3, 3), 12: (3, 4), 16: (4, 4)}[numbers.size]
+    k = numbers.reshape(shape, order="F" if intrinsics.columns else "C")[:3, :3]
     zeros = (k[0, 1], k[1, 0], k[2, 0], k[2, 1])
     if np.abs(zeros).max() > 1e-3 * abs(k[0, 0]) or abs(k[2, 2] - 1) > 1e-6:
         raise Drop("bad_intrinsics", f"{where}: {k.tolist()} is not [fx 0 cx; 0 fy cy; 0 0 1]")
