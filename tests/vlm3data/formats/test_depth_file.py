@@ -19,6 +19,12 @@ from vlm3data.types import Drop
 STORED = np.random.default_rng(0).integers(0, 65536, (24, 32)).astype(np.uint16)
 
 
+def npy2(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.lib.format.write_array(file, array, version=(2, 0))
+    return file.getvalue()
+
+
 def npy(array: np.ndarray, **options: bool) -> bytes:
     file = io.BytesIO()
     np.save(file, array, **options)
@@ -35,6 +41,7 @@ FILES = {
     "png": encode_png16(STORED),
     "pgm": encode_pgm16(STORED),
     "npy": npy(STORED),
+    "npy of version 2": npy2(STORED),
     "tiff": tiff(STORED),
     "float npy": npy(STORED / np.float32(1000)),
     "float tiff": tiff(STORED / np.float32(1000)),
@@ -97,6 +104,7 @@ BAD = {
     "8 bits": tiff(STORED.astype(np.uint8)),
     "8 bit npy": npy(STORED.astype(np.uint8)),
     "8 bit pgm": b"P5\n32 24\n255\n" + bytes(32 * 24),
+    "8 bit pgm with more behind it": b"P5\n32 24\n255\n" + bytes(2 * 32 * 24),
     "ascii pgm": b"P2\n32 24\n65535\n" + b"1 " * 768,
     "short pgm": FILES["pgm"][:-1],
     "pickled npy": npy(STORED.astype(object), allow_pickle=True),

@@ -137,7 +137,7 @@ def test_an_image_that_observes_fewer_than_ten_points_overlaps_with_nobody_knows
 def test_dense_depth_beyond_what_a_label_may_be_is_unknown(sound_root, tmp_path):
     copy = shutil.copytree(sound_root.parent / f"{sound_root.name}-dense", tmp_path / "dense")
     stored = np.full((180, 240), 3.0, np.float32)
-    stored[0, :5] = (0.024, 0.025, 500, 501, 0)
+    stored[0, :5] = (0.0249, 0.025, 500, 500.1, 0)
     (copy / "stereo/depth_maps/frame_0000.jpg.geometric.bin").write_bytes(encode_depth_map(stored))
     depth_m = frames_at(copy, metres_per_unit=2.0)[0].depth_m()
     np.testing.assert_array_equal(depth_m[0, :6], np.float32([np.nan, 0.05, 1000, np.nan, np.nan, 6]))

@@ -437,10 +437,22 @@ def test_depth_that_cannot_be_is_unknown(root):
     assert (depth[1:] == 2).all()
 
 
-def test_a_changed_pose_changes_the_stamp(root):
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("poses", np.eye(4)),
+        ("intrinsics", K),
+        ("intrinsics", np.add(K, [[0, 0, 1], [0, 0, 0], [0, 0, 0]])),
+        ("image_paths", "a.jpg"),
+        ("depth_paths", "a.h5"),
+        ("poses", None),
+    ],
+)
+def test_whatever_is_said_of_a_photograph_is_in_the_stamp(root, name, value):
+    edit(root, first("intrinsics", np.add(K, [[0, 0, 0], [0, 0, 1], [0, 0, 0]])))
     before = next(opened(root).scenes(None)).stamp
     assert next(opened(root).scenes(None)).stamp == before
-    edit(root, first("poses", np.eye(4)))
+    edit(root, first(name, value))
     assert next(opened(root).scenes(None)).stamp != before
 
 
