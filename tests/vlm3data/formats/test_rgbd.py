@@ -32,6 +32,11 @@ def test_intrinsics_move_by_where_the_first_pixel_has_its_centre(first, shift):
     assert camera_of(Pinhole((40.0, 41.0, 20.0, 10.0), (32, 24)), (64, 48), first).width_px == 32
 
 
+@pytest.mark.parametrize("centre", [(-63, 10), (127, 10), (20, -47), (20, 95)])
+def test_a_principal_point_may_be_as_far_outside_as_the_image_is_large(centre):
+    assert camera_of(Pinhole((40, 41, *centre), None), (64, 48), 0.5).cx_px == centre[0]
+
+
 @pytest.mark.parametrize(
     "numbers",
     [(0, 41, 20, 10), (40, -41, 20, 10), (40, 41, -70, 10), (40, 41, 130, 10), (40, 41, 20, -50), (40, 41, 20, 97)],
@@ -65,6 +70,9 @@ def test_a_matrix_of_intrinsics_is_read_as_it_is_written_and_refused_where_it_is
         return parse(" ".join(map(str, (written.T if columns else written).ravel())).encode(), how, "k.txt")
 
     assert read() == Pinhole((40.0, 41.0, 20.0, 10.0), None)
+    k[0, 1] = 0.039
+    assert read() == Pinhole((40.0, 41.0, 20.0, 10.0), None), "a thousandth of the focal length is no skew"
+    k[0, 1] = 0.0
     for place in ((0, 1), (1, 0), (2, 0), (2, 1), (2, 2)):
         k[place] += 0.1
         with pytest.raises(Drop, match="bad_intrinsics"):

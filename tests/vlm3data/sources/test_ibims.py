@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.vlm3data.formats.damage import survives
-from vlm3data.build import BuildConfig, build
+from vlm3data.build import BuildConfig, build, samples
 from vlm3data.formats.depth_image import encode_png16
 from vlm3data.formats.mat5 import read_struct, write_struct
 from vlm3data.layouts.ibims import IbimsLayout
@@ -145,6 +145,16 @@ def test_missing_depth_is_nan_whatever_it_was(root):
     frame = frames_of(root / "ibims1_core_mat")[0]
     assert frame.depth_m
     np.testing.assert_array_equal(frame.depth_m()[0, :5], np.float32([np.nan, np.nan, np.nan, 3, 2]))
+
+
+def test_depths_are_labels_from_five_millimetres_to_twenty_five_metres(root):
+    depth_m = np.full((480, 640), 26.0)
+    depth_m[:, ::4], depth_m[:, 1::4], depth_m[:, 2::4] = 0.004, 0.006, 24.5
+    masks = {"mask_invalid": np.ones((480, 640)), "mask_transp": np.ones((480, 640))}
+    change_mat(root, depth=depth_m, **masks)
+    config = BuildConfig(source="ibims", root=str(root / "ibims1_core_mat"), limit=1, focal_px=559.0)
+    (sample,) = samples(config)
+    assert {round(question.truth["depth_m"], 3) for question in sample.questions} == {0.006, 24.5}
 
 
 def test_a_name_that_leaves_the_root_is_refused(root):

@@ -95,6 +95,27 @@ def test_a_bad_line_raises_only_when_its_image_is_read(tmp_path):
         bad.image()
 
 
+def runs(root: Path, records: list[dict[str, object]]) -> tuple[list[str], list[tuple[str, list[float]]]]:
+    """Write records with blank lines among them; return the stamps of the runs, and key and depths of each frame."""
+    (root / "toy_train.jsonl").write_text(
+        "".join(json.dumps(one) + "\n" + "\n" * (n % 3) for n, one in enumerate(records))
+    )
+    source = opened(root)
+    scenes = list(source.scenes(None))
+    frames = [frame for scene in scenes for frame in source.frames(scene)]
+    assert len(frames) == sum(scene.num_frames for scene in scenes)
+    return [scene.stamp for scene in scenes], [(f.key, f.points().depth_m.tolist()) for f in frames if f.points]
+
+
+def test_each_run_of_lines_begins_where_the_one_before_ends_and_is_stamped_by_itself(tmp_path):
+    records = [jsonl_line(number) for number in range(3 * 64 + 2)]
+    stamps, frames = runs(tmp_path, records)
+    assert frames == [(f"toy_train-{number:08d}", one["depth"]) for number, one in enumerate(records)]
+    records[70] = jsonl_line(70, depth=[2.0] * 20)
+    changed, _ = runs(tmp_path, records)
+    assert [one == other for one, other in zip(stamps, changed, strict=True)] == [True, False, True, True]
+
+
 def test_every_real_label_comes_out_as_it_was_published():
     root = needs_realdata("ibims1")
     source = opened(root)

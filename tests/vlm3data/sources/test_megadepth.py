@@ -166,6 +166,12 @@ def test_metric_tasks_get_nothing(written, tmp_path):
         build(BuildConfig(source="megadepth", root=str(written["d2net"]), max_drop_rate=1.0), str(tmp_path / "out"))
 
 
+def test_the_facts_name_no_length_and_pairs_are_those_that_loftr_trains_on():
+    facts = MegadepthSource.facts
+    assert (facts.metric, facts.depth_range_m, facts.depth_noise) == (False, (0.0, np.inf), (0.0, 0.02))
+    assert facts.pair_overlap == (0.1, 0.7)
+
+
 def test_what_is_left_out_is_counted_by_name(written, tmp_path):
     config = BuildConfig(source="megadepth", root=str(written["d2net"]), tasks=PAIR_TASKS, focal_px=120.0)
     told = build(config, str(tmp_path / "out"), workers=1)

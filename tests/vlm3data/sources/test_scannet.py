@@ -491,6 +491,18 @@ def test_intrinsics_with_skew_are_refused(scans, tmp_path, kind):
         frames_of(tmp_path)
 
 
+@pytest.mark.parametrize("counts", [np.int32(70_000), np.int32(-1), np.float32(1000)])
+def test_an_exported_depth_that_is_no_number_of_16_bits_is_dropped(of_form, tmp_path, counts):
+    root = shutil.copytree(of_form("python", apart=False), tmp_path / "root")
+    stored = np.full((120, 160), 1000, counts.dtype)
+    stored[3, 4] = counts
+    Image.fromarray(stored).save(root / "scans" / SCAN / "depth" / "0.png", "TIFF")
+    depth_m = frames_of(root)[0].depth_m
+    assert depth_m
+    with pytest.raises(Drop, match=r"corrupt_depth: .*not whole numbers of 16 bits"):
+        depth_m()
+
+
 def test_a_sens_file_that_is_cut_off_drops_what_is_gone(scans, tmp_path):
     path = copied(scans, tmp_path) / f"{SCAN}.sens"
     path.write_bytes(path.read_bytes()[: int(0.6 * path.stat().st_size)])

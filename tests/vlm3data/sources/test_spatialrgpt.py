@@ -106,6 +106,18 @@ def test_intrinsics_come_from_a_file_by_path_or_from_a_calibrator(tmp_path):
     assert stamps[0] != stamps[1]
 
 
+def test_a_changed_record_changes_the_stamp_of_its_own_run(tmp_path):
+    def stamps(changed: int | None) -> list[str]:
+        records = [
+            bench_record(number, **({"bbox": [LEFT, LEFT]} if number == changed else {})) for number in range(70)
+        ]
+        return [scene.stamp for scene in opened(write_bench(tmp_path, records)).scenes(None)]
+
+    sound = stamps(None)
+    for changed, expected in ((3, [False, True]), (68, [True, False])):
+        assert [one == other for one, other in zip(sound, stamps(changed), strict=True)] == expected
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -102,7 +102,7 @@ def test_cameras_poses_and_depth_are_the_truth_up_to_the_scale(written, kind):
 
 def test_the_kind_of_scale_is_the_datasets(written, tmp_path):
     facts = opened(written["metric"]).facts
-    assert (facts.metric, facts.depth_range_m) == (True, (0.01, 1000.0))
+    assert (facts.metric, facts.depth_range_m, facts.depth_noise) == (True, (0.01, 1000.0), (0.01, 0.005))
     facts = opened(written["colmap"]).facts
     assert (facts.metric, facts.depth_range_m) == (False, (0.0, np.inf))
     assert facts.depth_noise[0] == 0
@@ -184,6 +184,7 @@ def test_overlap_is_the_mean_of_both_ways_as_a_share_of_what_the_row_knows(root)
     seen = np.zeros((6, 6), np.float32)
     seen[:2, :2] = [[0.8, 0.2], [0.4, 0.5]]
     seen[2, 2] = 1
+    seen[0, 3] = 0.5  # what has no depth itself may be seen all the same
     np.save(covisibility(root), seen)
     found = overlap(root)
     np.testing.assert_allclose(found[:2, :2], [[1, 0.3 / 0.8], [0.3 / 0.5, 1]])
