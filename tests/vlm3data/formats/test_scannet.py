@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -134,3 +135,5 @@ def test_the_official_splits():
     assert split_of("scene0807_00") == split_of("my_kitchen") == split_of("scene0000") == "all"
     rooms = [split_of(f"scene{room:04d}_00") for room in range(807)]
     assert [rooms.count(split) for split in ("train", "val", "test")] == [565, 142, 100]
+    val = " ".join(f"{room:04d}" for room in range(807) if rooms[room] == "val")
+    assert hashlib.sha256(val.encode()).hexdigest()[:16] == "a96c3aed63fe8d3c", "of the rooms in scannetv2_val.txt"
