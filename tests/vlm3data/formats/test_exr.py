@@ -49,6 +49,16 @@ def test_smooth_maps_are_packed_and_read_too(height, width):
     np.testing.assert_array_equal(decode_exr(encode_exr(values), (width, height)), values)
 
 
+def test_the_table_says_where_each_sixteen_rows_begin_as_other_readers_need_it():
+    data = encode_exr(np.arange(40.0 * 5, dtype=np.float32).reshape(40, 5))
+    (table,) = (at for at in range(len(data) - 24) if struct.unpack_from("<Q", data, at)[0] == at + 3 * 8)
+    starts = struct.unpack_from("<3Q", data, table)
+    heads = [struct.unpack_from("<ii", data, start) for start in starts]
+    assert [row for row, _ in heads] == [0, 16, 32]
+    ends = [start + 8 + size for start, (_, size) in zip(starts, heads, strict=True)]
+    assert ends == [*starts[1:], len(data)]
+
+
 def single(values: np.ndarray, compression: int, first_row: int = 0) -> bytes:
     """Return single floats, one row a chunk, whole (0) or by ZIPS (2), in a window that begins at `first_row`."""
     height, width = values.shape
