@@ -1,9 +1,9 @@
 """A source from outside whose frames do to their process what bad files and bad luck do; a package on its own path.
 
 Beside its root is a directory `traps` of `<number>.<what>` files: `crash` frames end their process with SIGSEGV each
-time, `flaky` ones as often as the file says (`listing.flaky`: before there is a frame), `exit` ones with exit code 3,
-`once` ones the first time only, as when memory ran out, `killed` ones are always killed from outside, `slow` is how
-many seconds each frame takes, `bug` raises. Everything else is the JSON Lines source's.
+time, `flaky` ones as often as the file says (`before-<number>.flaky`: while they are listed), `exit` ones with exit
+code 3, `once` ones the first time only, as when memory ran out, `killed` ones are always killed from outside, `slow`
+is how many seconds each frame takes, `bug` raises. Everything else is the JSON Lines source's.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class HostileSource(JsonlSource):
         self._traps = Path(root).parent / "traps"
 
     def frames(self, scene):
-        crash_as_often(self._traps / "listing.flaky")
         for frame in super().frames(scene):
+            crash_as_often(self._traps / f"before-{int(frame.key.rpartition('-')[2])}.flaky")
             yield replace(frame, image=self._hostile(frame))
 
     def _hostile(self, frame):

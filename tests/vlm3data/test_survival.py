@@ -86,15 +86,16 @@ def test_what_another_process_leaves_out_is_counted_once_and_the_same(fast_start
     made = [candidate.make() for candidate in candidates_of(job.config, job.parts, tally)]
     expected = [sample.key for sample in made if sample is not None]
     assert (len(expected), tally.drops, tally.label_drops.total()) == (4, {"image_missing": 1}, 1)
-    (hostile / "listing.flaky").write_text("1")
+    for number in (0, 4):
+        (hostile / f"before-{number}.flaky").write_text("1")
     (hostile / "1.once").touch()  # the process is killed there, and the sample then made alone
     (hostile / "2.flaky").write_text("2")  # once more even then, which is not each time
     apart = ShardTally()
     assert [sample.key for sample in isolated_samples(job.config, job.parts, apart)] == expected
     assert apart == tally
     assert not (hostile / "1.once").exists()
-    assert [(hostile / f"{what}.flaky").read_text() for what in ("2", "listing")] == ["0", "0"]
-    (hostile / "listing.flaky").write_text("2")
+    assert [(hostile / f"{what}.flaky").read_text() for what in ("2", "before-0", "before-4")] == ["0"] * 3
+    (hostile / "before-0.flaky").write_text("2")
     with pytest.raises(UserError, match=r"scene toy_train-00000000: listing its frames ends the process \(SIGSEGV\)"):
         list(isolated_samples(job.config, job.parts, ShardTally()))
 
