@@ -217,6 +217,14 @@ def _inside(one: Frame, other: Frame) -> float:
     return float(((xy >= 0) & (xy < (other.camera.width_px, other.camera.height_px))).all(axis=1).mean())
 
 
+def test_an_overlap_that_is_no_share_is_unknown(root):
+    stored = np.full((10, 10), 0.5)
+    stored[0, :6] = (1.01, -1, np.nan, 0, 1, np.inf)
+    source = opened(edit(root, put("overlap_matrix", stored)))
+    found = source.overlap(next(source.scenes(None)))[0, :7]
+    np.testing.assert_array_equal(found, np.float32([np.nan, np.nan, np.nan, 0, 1, np.nan, 0.5]))
+
+
 def test_loftrs_files_hold_their_own_range_of_overlap_each(written):
     source = opened(written["loftr"])
     scenes = list(source.scenes(None))
@@ -386,6 +394,9 @@ K = np.array([[100.0, 0, 80], [0, 100, 60], [0, 0, 1]])
         (first("intrinsics", np.eye(4)), "bad_intrinsics"),
         (first("intrinsics", K * [[1, 1, np.nan]]), "bad_intrinsics"),
         (first("intrinsics", np.add(K, [[0, 3, 0], [0, 0, 0], [0, 0, 0]])), "bad_intrinsics"),
+        (first("intrinsics", np.add(K, [[0, 0, 0], [3, 0, 0], [0, 0, 0]])), "bad_intrinsics"),
+        (first("intrinsics", K.T), "bad_intrinsics"),
+        (first("intrinsics", np.multiply(K, [[1], [1], [2]])), "bad_intrinsics"),
         (first("intrinsics", -K), "bad_intrinsics"),
         (first("intrinsics", "K"), "bad_intrinsics"),
         (first("poses", np.full((4, 4), -np.inf)), "pose_not_rigid"),
