@@ -65,6 +65,19 @@ def test_a_rotation_rounded_in_a_file_becomes_exact():
         np.testing.assert_allclose(rotation, pose[:3, :3], atol=2e-4)
 
 
+def test_a_quaternion_may_be_rounded_by_a_hundredth_and_a_camera_a_thousand_kilometres_away():
+    turn = np.array([0.6, 0, 0, 0.8])
+    for length in (0.991, 1.009):
+        expected = poses.from_quaternion((0, 0, 0), turn)
+        np.testing.assert_allclose(poses.from_quaternion((0, 0, 0), length * turn), expected, atol=1e-12)
+    for length in (0.989, 1.011):
+        with pytest.raises(Drop, match="pose_not_rigid"):
+            poses.from_quaternion((0, 0, 0), length * turn)
+    assert poses.from_quaternion((0, -0.99e6, 0), turn)[1, 3] == -0.99e6
+    with pytest.raises(Drop, match="pose_not_rigid"):
+        poses.from_quaternion((0, -1.01e6, 0), turn)
+
+
 @pytest.mark.parametrize("quaternion", [(0, 0, 0, 0), (1, 1, 1, 1), (np.nan, 0, 0, 1)])
 def test_what_is_no_quaternion_is_dropped(quaternion):
     with pytest.raises(Drop, match="pose_not"):

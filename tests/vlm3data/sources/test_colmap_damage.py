@@ -44,6 +44,7 @@ def change_first(root, **changes):
         ({"translation": (0.0, np.inf, 0.0)}, "pose_not_finite", "images.bin: frame_0000.jpg"),
         ({"wxyz": (0.0, 0.0, 0.0, 0.0)}, "pose_not_rigid", "a quaternion of length 0"),
         ({"wxyz": (1.0, 0.5, 0.0, 0.0)}, "pose_not_rigid", "a quaternion of length 1.12"),
+        ({"wxyz": (0.0, 1.011, 0.0, 0.0)}, "pose_not_rigid", "a quaternion of length 1.01"),
         ({"wxyz": (1e300, 1e300, 0.0, 0.0)}, "pose_not_rigid", "a quaternion of length"),
         ({"name": "nowhere.jpg"}, "image_missing", "scene/images/nowhere.jpg"),
         ({"name": "../../elsewhere.jpg"}, "path_leaves_root", "../../elsewhere.jpg"),

@@ -407,14 +407,15 @@ def test_lost_poses_are_cut_and_damaged_ones_dropped_by_name(scans, tmp_path):
         3: lambda pose: pose * 1.01,
         4: lambda pose: np.zeros((4, 4)),
         5: lambda pose: pose + np.pad([[1e7], [0], [0]], ((0, 1), (3, 0))),
+        6: lambda pose: pose + np.pad([[0], [1.1e4], [0]], ((0, 1), (3, 0))),
     }
     path = copied(scans, tmp_path) / f"{SCAN}.sens"
     poses_as(path, lambda i, pose: spoilt[i](pose) if i in spoilt else pose)
     frames = frames_of(tmp_path)
     assert len(frames) == 16
-    assert [raised(frames[i]).reason for i in spoilt] == ["lost_pose"] + 4 * ["bad_pose"]
+    assert [raised(frames[i]).reason for i in spoilt] == ["lost_pose"] + 5 * ["bad_pose"]
     assert isinstance(raised(frames[1]), Cut)
-    assert not any(isinstance(raised(frames[i]), Cut) for i in (2, 3, 4, 5))
+    assert not any(isinstance(raised(frames[i]), Cut) for i in (2, 3, 4, 5, 6))
     assert all(frames[i].image() and frames[i].world_from_cam is not None for i in range(16) if i not in spoilt)
 
 
@@ -476,6 +477,26 @@ def test_of_a_png_and_a_pgm_of_one_frame_the_png_is_read(of_form, tmp_path):
     np.testing.assert_array_equal(parts(frames_of(root)[0])[2], before)
     (root / "scans" / SCAN / "depth" / "0.png").unlink()
     assert (parts(frames_of(root)[0])[2] == 3).all()
+
+
+@pytest.mark.parametrize("kind", ["intrinsic_color", "intrinsic_depth"])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_intrinsics_whose_centre_is_a_tenth_of_the_image_off_are_those_of_another_size(scans, tmp_path, kind, axis):
+    path = copied(scans, tmp_path) / f"{SCAN}.sens"
+    header = read_header(*open_store(str(path)))
+    matrix, side = (
+        getattr(header, kind).copy(),
+        (header.color_size_px if "color" in kind else header.depth_size_px)[axis],
+    )
+    for share in (0.59, 0.41):
+        matrix[axis, 2] = share * side - 0.5
+        with_header(path, **{kind: matrix})
+        assert frames_of(tmp_path)[0].camera
+    for share in (0.61, 0.39):
+        matrix[axis, 2] = share * side - 0.5
+        with_header(path, **{kind: matrix})
+        with pytest.raises(UserError, match="do not fit images of"):
+            frames_of(tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["intrinsic_color", "intrinsic_depth"])
