@@ -13,9 +13,12 @@ from transformers import AutoModelForImageTextToText
 from trl.chat_template_utils import qwen3_vl_chat_template
 
 from vlm3data.types import UserError
+from vlm3train.batches import STEPS_OF_LENGTH, TrainingBatches
 from vlm3train.collate import IGNORED, AskCollator, TrainCollator
 from vlm3train.conversation import asking_messages, training_messages
 from vlm3train.families.rows import attended, padded
+from vlm3train.loss import use_answer_loss
+from vlm3train.models import load_model
 
 
 def _learnt(processor, row):
@@ -105,6 +108,26 @@ def test_padding_changes_no_answer(processor, make_sample, model_dir: Path):
         together = model(**processor.on_device(collate(asked))).logits[:, -1]
         alone = torch.cat([model(**processor.on_device(collate([pair]))).logits[:, -1] for pair in asked])
     torch.testing.assert_close(together, alone, atol=1e-4, rtol=1e-4)
+
+
+def test_rows_made_longer_for_compiled_blocks_have_the_same_losses(processor, make_sample, model_dir: Path):
+    model = load_model(str(model_dir)).eval()
+    use_answer_loss(model)
+    samples = [make_sample(f"s{n}", ["2.50", "9.75 m", "12 m"][: 1 + n], size=(64, 96)) for n in range(3)]
+    made = []
+    for compiled in (False, True):
+        batch = TrainingBatches(processor, model, compiled)(samples)
+        with torch.no_grad():
+            losses = model(**processor.on_device(batch)).losses
+        made.append((batch["input_ids"], batch["places"].answer_ids, losses, batch["meta"]))
+    (ids, answers, losses, meta), (longer, *same) = made
+    width = ids.shape[1]
+    assert longer.shape[1] == -(-width // STEPS_OF_LENGTH) * STEPS_OF_LENGTH > width
+    assert torch.equal(longer[:, :width], ids)
+    assert set(longer[:, width:].flatten().tolist()) == {processor.pad_token}
+    assert torch.equal(same[0], answers)
+    torch.testing.assert_close(same[1], losses, atol=1e-5, rtol=1e-5)
+    assert same[2] == meta
 
 
 def test_a_question_is_put_to_the_images_of_the_sample_beside_it_whatever_its_key(processor, make_sample):

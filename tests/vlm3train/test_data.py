@@ -130,6 +130,23 @@ def test_images_that_are_unified_when_read_count_as_what_they_become(tmp_path):
     assert pixels(mode="none") == pixels(unifier=None) == 256 * 256
 
 
+def test_datasets_of_one_size_and_of_several_are_dealt_out_together(tmp_path):
+    def part(name, sides_px, selected=None):
+        columns = {name: sides_px for name in ("width_px", "height_px", "source_focal_px")}
+        pq.write_table(pa.table(columns | {"views": [1] * len(sides_px)}), tmp_path / name)
+        index = lambda: str(tmp_path / name)  # noqa: E731
+        dataset = SimpleNamespace(index_parquet=index, about={"config": {}}, unifier=None)
+        return SimpleNamespace(dataset=dataset, selected=selected)
+
+    def order(*parts):
+        schedule = SimpleNamespace(locate=lambda position: (position % 2, 0, position // 2))
+        return ImageSizes(SimpleNamespace(parts=parts, schedule=lambda: schedule)).order(range(4))
+
+    assert order(part("even", [64, 64]), part("odd", [32, 96, 128], selected=[2, 0])) == [3, 0, 2, 1]
+    assert order(part("even", [64, 64]), part("odd", [32, 32, 32])) == [1, 3, 0, 2]
+    assert order(part("even", [64, 64]), part("odd", [64, 64, 64])) == [0, 1, 2, 3]
+
+
 def die(samples):
     os.kill(os.getpid(), signal.SIGKILL)
 

@@ -96,6 +96,30 @@ def test_a_finished_run_is_not_written_over(undisturbed, model_dir, mixture):
         train(_config(model_dir, mixture, undisturbed))
 
 
+@pytest.mark.parametrize("resume", [False, True])
+@pytest.mark.parametrize("finished", [False, True])
+@pytest.mark.parametrize("step", [None, 2, 3, 4])
+def test_no_run_is_written_over_and_only_one_with_steps_left_goes_on(mixture, tmp_path, step, finished, resume):
+    if step is not None:
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        for name in ("trainer_state.json", "optimizer.pt", "scheduler.pt"):
+            (tmp_path / f"checkpoint-{step}" / name).write_text("{}")
+    if finished:
+        (tmp_path / "model-00001-of-00002.safetensors").touch()
+    config = _config(tmp_path, mixture, tmp_path, steps=3, resume=resume)
+    if not resume and (step is not None or finished):
+        said = "already holds a run"
+    elif resume and step is None:
+        said = "no checkpoint to resume from"
+    elif step == 4 or (step == 3 and finished):
+        said = "is already at step . of 3"
+    else:
+        assert sft._checkpoint(config, tmp_path) == (tmp_path / f"checkpoint-{step}" if resume else None)
+        return
+    with pytest.raises(UserError, match=said):
+        sft._checkpoint(config, tmp_path)
+
+
 def test_a_resumed_run_keeps_its_samples_per_step(undisturbed, model_dir, mixture, tmp_path):
     shutil.copytree(undisturbed, tmp_path / "run")
     with pytest.raises(UserError, match="took 4 samples a step, this would take 2"):

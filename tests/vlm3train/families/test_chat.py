@@ -195,16 +195,17 @@ STRIPS = """{%- for m in messages -%}<|im_start|>{{ m.role }}
 {% endif %}"""
 
 
-@pytest.mark.parametrize(("before", "after"), [("Q: ", ""), ("un", ""), ("", "?"), ("", " er")])
+@pytest.mark.parametrize(("before", "after"), [("Q: ", ""), ("un", ""), ("", "?"), ("", " er"), ("", "ers")])
 def test_a_template_with_words_of_its_own_beside_a_text_gives_the_tokens_of_the_whole(
     processor, make_sample, before, after
 ):
     own = "{{{{ '{}' if m.role == 'user' else '' }}}}"
     template = STRIPS.replace("{{ part.text | trim }}", own.format(before) + "{{ part.text }}" + own.format(after))
     odd = _with_template(processor, template)
-    chat = odd.chat(training_messages(_sample(make_sample, [("Depth?", "2 m"), ("And 2", "3 m")])), False, "odd")
-    assert f">{before}Depth?{after}<" in chat.text.replace("\n", "").replace("user", ">")
-    assert odd._marks.encoded(chat).tolist() == processor.tokenizer(chat.text).input_ids
+    for turns in ([("Depth?", "2 m")], [("Depth?", "2 m"), ("And 2", "3 m")], [("the met", "2 m")]):
+        chat = odd.chat(training_messages(_sample(make_sample, turns)), False, "odd")
+        assert f">{before}{turns[0][0]}{after}<" in chat.text.replace("\n", "").replace("user", ">")
+        assert odd._marks.encoded(chat).tolist() == processor.tokenizer(chat.text).input_ids
 
 
 def test_a_template_that_strips_is_said_once_and_refuses_only_what_it_changes(processor, make_sample, caplog):
