@@ -141,6 +141,15 @@ def test_the_index_is_what_arrow_makes_of_the_rows_and_needs_no_pandas(built):
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+@pytest.mark.parametrize("rows", [1, 4, 7, 12])
+def test_an_index_that_is_written_in_parts_has_each_row_once(built, monkeypatch, rows):
+    fs, directory = open_store(str(built))
+    before = pq.read_table(built / "index.parquet")
+    monkeypatch.setattr("vlm3data.shards.index.ROWS", rows)
+    write_index(fs, directory, committed(fs, directory).values(), {})
+    assert pq.read_table(built / "index.parquet").equals(before)
+
+
 def test_a_sound_dataset_verifies(built):
     findings = verify(str(built))
     assert findings.problems == []
