@@ -132,7 +132,7 @@ def test_images_that_are_unified_when_read_count_as_what_they_become(tmp_path):
 
 def test_datasets_of_one_size_and_of_several_are_dealt_out_together(tmp_path):
     def part(name, sides_px, selected=None):
-        columns = {name: sides_px for name in ("width_px", "height_px", "source_focal_px")}
+        columns = dict.fromkeys(("width_px", "height_px", "source_focal_px"), sides_px)
         pq.write_table(pa.table(columns | {"views": [1] * len(sides_px)}), tmp_path / name)
         index = lambda: str(tmp_path / name)  # noqa: E731
         dataset = SimpleNamespace(index_parquet=index, about={"config": {}}, unifier=None)

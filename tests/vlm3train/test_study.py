@@ -47,6 +47,7 @@ def test_runs_are_the_product_of_mixtures_budgets_and_models(planned):
     assert len({run.name for run in runs}) == len({run.digest for run in runs}) == 20
     assert runs[0].name == "even-10-steps-tiny"
     assert all("/" not in run.name for run in runs)
+    assert [run.name for run in runs_of(spec(mixtures={"even": str(planned)}))] == ["even-10-steps"]
 
 
 def test_a_file_that_changed_makes_another_run(planned):
