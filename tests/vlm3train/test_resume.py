@@ -52,7 +52,11 @@ def _log(out: Path) -> list[dict]:
 
 def test_another_learning_rate_is_followed(settings, whole, stopped):
     rates = [line["lr"] for line in _log(whole)]
-    resumed = [line["lr"] for line in _resumed(settings, stopped, lr=1e-4)]
+    resumed = [line["lr"] for line in _resumed(settings, stopped, lr=1e-4, weight_decay=0.125, beta2=0.5)]
+    groups = torch.load(stopped / "checkpoint-6" / "optimizer.pt", weights_only=True)["param_groups"]
+    assert {group["initial_lr"] for group in groups} == {1e-4}
+    assert {tuple(group["betas"]) for group in groups} == {(0.9, 0.5)}
+    assert max(group["weight_decay"] for group in groups) == 0.125
     assert resumed == pytest.approx(rates[:3] + [rate / 10 for rate in rates[3:]])
     assert rates[4] > 0
 

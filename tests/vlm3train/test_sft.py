@@ -190,6 +190,13 @@ def test_too_many_damaged_samples_end_the_run_in_one_line(model_dir, mixture, sh
     assert "\n" not in str(caught.value)
 
 
+def test_one_process_alone_spreads_nothing(model_dir, mixture, tmp_path, monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    with pytest.raises(UserError, match=r"this is one: start it with torchrun"):
+        train(_config(model_dir, mixture, tmp_path / "run", shard="full"))
+    assert not (tmp_path / "run").exists()
+
+
 def test_resuming_nothing_says_so(model_dir, mixture, tmp_path):
     with pytest.raises(UserError, match="no checkpoint"):
         train(_config(model_dir, mixture, tmp_path, resume=True))

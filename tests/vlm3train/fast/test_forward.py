@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from vlm3train.collate import TrainCollator
-from vlm3train.fast import hidden_states, install, is_fast, places_of
+from vlm3train.fast import answers_of, hidden_states, install, is_fast, places_of
 from vlm3train.models import load_model
 
 
@@ -70,6 +70,16 @@ def test_loss_is_predicted_one_token_ahead(model, batch):
     flat = batch["labels"].flatten()
     assert torch.equal(flat[places.answer_at + 1], places.answer_ids)
     assert len(places.answer_ids) == int((flat != -100).sum())
+
+
+def test_answers_are_found_wherever_they_are_in_a_batch_of_many_rows():
+    rng = np.random.default_rng(0)
+    ids = torch.from_numpy(rng.integers(50, size=(40, 9)))
+    labels = torch.where(torch.from_numpy(rng.random((40, 9)) < 0.4), ids, -100)
+    labels[:, 0] = -100  # nothing comes before it
+    places = answers_of(labels)
+    assert torch.equal(places.answer_at + 1, torch.nonzero(labels.flatten() != -100)[:, 0])
+    assert torch.equal(places.answer_ids, labels[labels != -100])
 
 
 def test_the_installed_model_still_answers_as_before(model_dir, batch):
