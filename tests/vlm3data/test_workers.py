@@ -97,7 +97,7 @@ def test_a_script_that_builds_unguarded_is_told_so_in_each_of_its_workers(tmp_pa
     script.write_text(
         "from vlm3data.build import BuildConfig, build\n"
         "options = {'width_px': 64, 'height_px': 48}\n"
-        "config = BuildConfig(source='synthetic', limit=4, shard_size=2, options=options, focal_px=64)\n"
+        "config = BuildConfig(source='synthetic', limit=2, shard_size=2, options=options, focal_px=64)\n"
         f"build(config, {str(tmp_path / 'out')!r}, workers=2)\n"
     )
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False, timeout=120)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +15,10 @@ import yaml
 import vlm3train.sft
 import vlm3train.study
 from vlm3data.build import BuildConfig, build
+from vlm3data.command import run_app
 from vlm3data.mixture import Mixture
 from vlm3data.types import UserError
+from vlm3train.cli import app
 from vlm3train.regression import _foretold, _left_out, propose
 from vlm3train.sft import SftConfig
 from vlm3train.study import shares_of, study
@@ -249,7 +253,26 @@ def test_a_fit_needs_enough_runs():
 # --- run for real
 
 
-def test_a_study_runs_each_mixture_once_and_goes_on_where_it_stopped(tmp_path, model_dir, shards, capsys):
+@pytest.fixture
+def each_command_once_for_real(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the first `sft` and the first `eval` be processes, all others run in this one, which has torch already."""
+    for_real, seen = vlm3train.study._call, set[str]()
+
+    def call(command: Sequence[str], log: Path) -> None:
+        name = command[3]
+        if name not in seen:
+            seen.add(name)
+            for_real(command, log)
+            return
+        with log.open("w") as file, redirect_stdout(file):
+            assert not run_app(app, [*command[3:]])
+
+    monkeypatch.setattr("vlm3train.study._call", call)
+
+
+def test_a_study_runs_each_mixture_once_and_goes_on_where_it_stopped(
+    tmp_path, model_dir, shards, capsys, each_command_once_for_real
+):
     other, unseen = tmp_path / "other", tmp_path / "unseen"
     shutil.copytree(shards, unseen)
     options = {"width_px": 96, "height_px": 96, "scenes": 3, "domains": ["yard"]}
