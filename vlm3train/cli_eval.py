@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from cyclopts import Parameter
 from cyclopts.types import PositiveInt
 
 from vlm3data.command import Place, UsageError, progress_bar
+
+if TYPE_CHECKING:
+    from vlm3train.families.contract import ImageResize
+    from vlm3train.models import Weights
 
 Flag = Annotated[bool, Parameter(negative=())]
 
@@ -232,9 +236,9 @@ def _identity(
     models: Sequence[str],
     data: Mapping[str, Data],
     max_new_tokens: int,
-    image_resize: Literal["refuse", "processor"],
+    image_resize: ImageResize,
     engine: str,
-    weights: Literal["float32", "bfloat16"] | None,
+    weights: Weights | None,
 ) -> dict[str, Any]:
     from vlm3train.identity import model_digest
     from vlm3train.models import answering_weights, load_processor

@@ -14,7 +14,7 @@ import subprocess
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -117,8 +117,21 @@ class Lab:
         if code:
             raise RuntimeError(f"{' '.join(command[:5])} failed: {log.read_text()[-3000:]}")
 
+    @contextlib.contextmanager
+    def place(self) -> Generator[int]:
+        """Wait for a place on a GPU, and hold it; yields the GPU's number."""
+        gpu = self.places.get()
+        try:
+            yield gpu
+        finally:
+            self.places.put(gpu)
+
     def _do(self, job: Job) -> list[dict[str, Any]]:
-        gpu, began = self.places.get(), time.monotonic()
+        with self.place() as gpu:
+            return self._done(job, gpu)
+
+    def _done(self, job: Job, gpu: int) -> list[dict[str, Any]]:
+        began = time.monotonic()
         try:
             if self.seconds_left + GRACE_S < self.took_s.get(job.kind, 0.0):
                 raise TimeoutError
@@ -130,8 +143,6 @@ class Lab:
         except RuntimeError as error:  # the others go on
             self.tell(f"{job.name}: {error}")
             return []
-        finally:
-            self.places.put(gpu)
         self.took_s[job.kind] = time.monotonic() - began
         for result in results:
             result |= {"gpus": self.gpus, "at_once": self.at_once}

@@ -97,11 +97,8 @@ def timed(lab: Lab, runs: Sequence[Run]) -> list[Run]:
 
 def samples_per_s(lab: Lab, run: Run) -> float:
     """Train the run's first steps and return how many samples a second it takes in the later ones of them."""
-    gpu = lab.places.get()
-    try:
+    with lab.place() as gpu:
         log = replace(run, steps=PILOT_STEPS, scoring=Scoring()).learning_curve(lab, gpu)
-    finally:
-        lab.places.put(gpu)
     speed = median(line["samples_per_s"] for line in log[len(log) // 2 :])
     lab.tell(f"{run.name}: {speed:,.0f} samples/s")
     return speed
